@@ -1,0 +1,64 @@
+"""What every family is: up to three pure functions of arrays, and a description of each.
+
+A family subclasses :class:`Model` once and is final. It computes in the units that callers send: scaling,
+dequantisation and logit live inside, with their log-determinants. It draws no random numbers: noise is an
+argument. Training loops and file formats are for ``training``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor as Array
+from torch import nn
+
+from models.manifest import DataSpace, EntryName, Grades, LatentSpace, Tensor
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The named inputs and outputs of one entry point, and its forward passes per row."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    cost: float = 1.0
+
+
+class Model(nn.Module, ABC):
+    """A pair of maps between data X and latents Z.
+
+    A subclass has a method for each entry that it lists: ``decode(z, ...)``, ``encode(x, ...)`` or
+    ``log_weight(x, ...)``, taking and giving tensors in the order of its signature, batch axis first.
+    The law of ``log_weight``: E over its noise of exp(log_w) = p(x), in nats, in the units of the data.
+
+    Attributes:
+        data: what callers send and receive.
+        latent: where codes live, ``None`` for a model without codes.
+        grades: what the answers are worth.
+        paper: the source, author, year and arXiv number.
+    """
+
+    family: ClassVar[str]
+    paper: ClassVar[str]
+    grades: ClassVar[Grades]
+    data: DataSpace
+    latent: LatentSpace | None
+
+    @abstractmethod
+    def signatures(self) -> dict[EntryName, Signature]:
+        """The entry points that the model has."""
+
+
+class Entry(nn.Module):
+    """One entry point of a model as a module of its own: what the exporters trace."""
+
+    def __init__(self, model: Model, name: EntryName) -> None:
+        super().__init__()
+        self.model = model
+        self.name = name
+
+    def forward(self, *inputs: Array) -> tuple[Array, ...]:
+        outputs = getattr(self.model, self.name)(*inputs)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
