@@ -84,7 +84,7 @@ class DataSpace(Contract):
     def _support_fits(self) -> Self:
         if len(self.support) not in (1, self.size):
             raise ValueError(
-                f"support has {len(self.support)} entries; allowed are 1 or {self.size}, one for each dimension"
+                f"support has {len(self.support)} entries; allowed are 1, or {self.size} for the dimensions"
             )
         return self
 
@@ -144,12 +144,14 @@ class Tensor(Contract):
         if self.shape[0] != "B" or "B" in self.shape[1:]:
             raise ValueError(f"{self.name} has shape {list(self.shape)}; 'B' comes first, and once")
         if (self.role == "noise") != (self.law is not None):
-            raise ValueError(f"{self.name} is a {self.role} input with law {self.law}; noise has a law, others none")
+            raise ValueError(
+                f"{self.name} has role {self.role} and law {self.law}; noise has a law, others none"
+            )
         return self
 
 
 class GraphFile(Contract):
-    """One exported graph: where it lies in the artifact, what it hashes to, how far it is from eager float64."""
+    """One exported graph: where it lies, what it hashes to, how far it is from eager float64."""
 
     path: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,126}$")]
     sha256: Sha256
@@ -300,7 +302,7 @@ class Manifest(Contract):
         if self.grades.latents == "none" and "encode" in self.entry_points:
             raise ValueError("grades say that there are no latents, but the model has encode")
         if self.probes.keys() != self.entry_points.keys():
-            raise ValueError(f"probes cover {sorted(self.probes)}; they must cover {sorted(self.entry_points)}")
+            raise ValueError(f"probes cover {sorted(self.probes)}; needed are {sorted(self.entry_points)}")
         return self
 
     @model_validator(mode="after")
