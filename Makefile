@@ -1,0 +1,89 @@
+# The verbs of the README; `make` alone lists them.
+
+PYTHON    ?= python3.11
+HOST      ?= 127.0.0.1
+PORT      ?= 8000
+ARTIFACTS ?= artifacts
+RUNS      ?= runs
+
+DEMO    := vae-digits gan-digits flow-digits flow-moons
+VENV    := .venv
+BIN     := $(VENV)/bin
+PIP     := $(BIN)/pip --disable-pip-version-check install -qq -c constraints.txt
+RUNTIME := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+
+# A model is finished when one of its versions has a manifest: export writes it last.
+MISSING = $(foreach name,$(DEMO),$(if $(wildcard $(ARTIFACTS)/$(name)/*/manifest.json),,$(name)))
+
+INSTALLED := $(VENV)/installed-$(RUNTIME)
+TESTABLE  := $(VENV)/testable-$(RUNTIME)
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check train bench clean servers
+
+help: ## list these verbs
+	@echo "Pushforward: train generative models, export them, serve them."; echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{printf "%-14s %s\n", $$1, $$2}'
+	@echo; echo "Settings: HOST=$(HOST) PORT=$(PORT) ARTIFACTS=$(ARTIFACTS) RUNS=$(RUNS) PYTHON=$(PYTHON)"
+
+serve: $(INSTALLED) ## train the demo models that are missing, then serve on HOST:PORT
+	@$(if $(strip $(MISSING)),echo "→ Training $(strip $(MISSING)) on real data; this happens once.",:)
+	@$(if $(strip $(MISSING)),$(BIN)/python -m training run $(MISSING) --runs $(RUNS) --artifacts $(ARTIFACTS) --export,:)
+	@echo "→ Serving $(ARTIFACTS) on http://$(HOST):$(PORT) (Ctrl-C drains and stops)"
+	@exec $(BIN)/python -m service --host $(HOST) --port $(PORT) --artifacts $(ARTIFACTS)
+
+test: check servers ## run the checks and every test that this machine can run
+	@echo "→ Testing"
+	@$(BIN)/pytest
+
+check: $(TESTABLE) ## format, lint, types, import contracts, deploy files
+	@echo "→ Checking"
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-timings >$(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+	@$(BIN)/yamllint --strict .
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+	@echo "  format, lint, types, imports and deploy files are in order"
+
+train: $(INSTALLED) ## train, evaluate and export one recipe: make train RECIPE=flow-digits [DATA=path]
+	@$(if $(RECIPE),,$(BIN)/python -m training list; echo; echo "make: name one, such as make train RECIPE=flow-digits"; exit 2)
+	@$(BIN)/python -m training run $(RECIPE) --runs $(RUNS) --artifacts $(ARTIFACTS) --export $(if $(DATA),--data $(DATA))
+
+bench: $(TESTABLE) ## the bare graph, a naive route and this service, side by side in one run
+	@$(BIN)/python -m benchmarks.ratio
+
+clean: ## remove the environment and the caches; runs and artifacts stay
+	rm -rf $(VENV) dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find models service training tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# --- what the verbs stand on -------------------------------------------------------------------------------
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null || { \
+	  echo "make: '$(PYTHON)' does not run here, or lacks venv. Pushforward needs Python 3.11 to 3.13 with venv"; \
+	  echo "      (on Debian: apt-get install python3.11-venv); another one is named by make PYTHON=python3.12."; exit 1; }
+	@echo "→ Making an environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+# The two runtimes write the same files, so an environment that had the other one loses it first.
+$(INSTALLED): $(BIN)/pip pyproject.toml constraints.txt
+	@echo "→ Installing what serving and training need, for the $(RUNTIME) (a minute or two)"
+	@rm -f $(VENV)/installed-* $(VENV)/testable-*
+	@$(BIN)/pip uninstall -qq -y onnxruntime onnxruntime-gpu
+	@$(PIP) -e ".[$(RUNTIME),train]"
+	@touch $@
+
+$(TESTABLE): $(INSTALLED)
+	@echo "→ Installing what testing needs"
+	@$(PIP) -e ".[$(RUNTIME),train,dev]"
+	@touch $@
+
+# Tests that need a server which is not here say so and are left out; under CI=true that is a failure.
+servers:
+	@missing="$$(for s in redis-server prometheus; do command -v $$s >/dev/null || printf '%s ' $$s; done)"; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "→ Installing $$missing"; \
+	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; } \
+	    >/dev/null 2>&1 || echo "  could not; the tests that need $$missing are left out"; \
+	fi
