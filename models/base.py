@@ -50,6 +50,23 @@ class Model(nn.Module, ABC):
     def signatures(self) -> dict[EntryName, Signature]:
         """The entry points that the model has."""
 
+    @abstractmethod
+    def fit_statistics(self, x: Array) -> None:
+        """Set what is read off the data rather than learned: scales and output biases, before the first step.
+
+        Args:
+            x: training rows as the objective will see them (a flow's are dequantised), (N, *data.shape).
+        """
+
+    def rows(self, unit: str | None = None) -> Tensor:
+        """Description of data rows ``x``, for signatures."""
+        return Tensor(name="x", role="data", shape=("B", *self.data.shape), unit=unit)
+
+    def codes(self, unit: str | None = None) -> Tensor:
+        """Description of latent rows ``z``, for signatures."""
+        assert self.latent is not None
+        return Tensor(name="z", role="latent", shape=("B", *self.latent.shape), unit=unit)
+
 
 class Entry(nn.Module):
     """One entry point of a model as a module of its own: what the exporters trace."""

@@ -1,0 +1,138 @@
+"""Coupling flows: bijections between data and latents whose density is exact."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor as Array
+
+from models.base import Model, Signature
+from models.bijections import ADDITIVE, AFFINE, Bijection, Coupling, Diagonal, Logit, Rotate, Stack, Whiten
+from models.laws import log_density
+from models.layers import Widths, interval
+from models.manifest import Contract, DataSpace, EntryName, Grades, LatentSpace, Support, Tensor
+
+
+class FlowConfig(Contract):
+    """What a coupling flow is made of.
+
+    Attributes:
+        coupling: ``additive`` is NICE, ``affine`` is RealNVP.
+        layers: how many couplings.
+        hidden: widths of each coupling's network.
+        prior: law of the latents; NICE has the logistic.
+        margin: how far beyond bounded data the flow may go, as a part alpha of the widened interval at each
+            end, before the logit; keeps the logits of data moderate.
+    """
+
+    family: Literal["flow"] = "flow"
+    coupling: Literal["additive", "affine"] = "affine"
+    layers: Annotated[int, Field(ge=1, le=64)] = 8
+    hidden: Widths = (128, 128)
+    prior: Literal["standard_normal", "logistic"] = "standard_normal"
+    margin: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+
+
+class CouplingFlow(Model):
+    """Bounded data through a logit, then whitened, then couplings with fixed rotations between them.
+
+    Reference: Dinh, Krueger & Bengio 2014, arXiv 1410.8516 (NICE); Dinh, Sohl-Dickstein & Bengio 2017,
+    arXiv 1605.08803 (RealNVP); the logit as in Papamakarios, Pavlakou & Murray 2017, arXiv 1705.07057.
+
+    Raises:
+        ValueError: if rows have one dimension only.
+    """
+
+    family = "flow"
+    paper = "Dinh, Sohl-Dickstein & Bengio 2017, arXiv 1605.08803"
+    grades = Grades(density="exact", latents="bijection", generator="one_shot")
+    latent: LatentSpace
+    bin: Array
+
+    def __init__(self, config: FlowConfig, data: DataSpace) -> None:
+        super().__init__()
+        if data.size < 2:
+            raise ValueError(f"data has rows of {data.size} dimension; a coupling needs at least 2")
+        self.data = _reachable(data, config.margin)
+        self.latent = LatentSpace(shape=(data.size,), prior=config.prior)
+        self.prior = log_density(config.prior)
+        bounds = interval(self.data)
+        to_line = [Logit(*bounds)] if bounds else []
+        self.preprocessing = Stack((*to_line, Whiten(data.size)))
+        self.couplings = Stack((*_couplings(config, data.size), Diagonal(data.size)))
+        width = data.bin_width if data.levels else 0.0
+        self.register_buffer("bin", torch.tensor(width, dtype=torch.float64))
+
+    def signatures(self) -> dict[EntryName, Signature]:
+        log_p = Tensor(name="log_w", role="log_weight", shape=("B",), unit="nats")
+        return {
+            "decode": Signature((self.codes(),), (self.rows(),)),
+            "encode": Signature((self.rows(),), (self.codes(),)),
+            "log_weight": Signature((self.rows(),), (log_p,)),
+        }
+
+    def fit_statistics(self, x: Array) -> None:
+        self.preprocessing.fit(x.flatten(1))
+
+    def dequantise(self, x: Array, u: Array) -> Array:
+        """Spread each level evenly over its bin, which it is the middle of; continuous data stay.
+
+        Reference: Theis, van den Oord & Bethge 2016, arXiv 1511.01844, section 3.1: the mean of the
+        log-density at spread points bounds the log-mass of the levels from below.
+
+        Args:
+            x: data, (B, *shape).
+            u: uniform noise in [0, 1), of the same shape.
+        """
+        return x + self.bin.to(x.dtype) * (u - 0.5)
+
+    def decode(self, z: Array) -> Array:
+        """The data of each code, (B, D) to (B, *shape), in data units."""
+        return self.preprocessing.inverse(self.couplings.inverse(z)).unflatten(1, self.data.shape)
+
+    def encode(self, x: Array) -> Array:
+        """The code of each row, (B, *shape) to (B, D)."""
+        return self._push(x)[0]
+
+    def log_weight(self, x: Array) -> Array:
+        """log p(x), exact, (B, *shape) to (B,), in nats of density in data units."""
+        z, log_det = self._push(x)
+        return self.prior(z) + log_det
+
+    def _push(self, x: Array) -> tuple[Array, Array]:
+        y, preprocessing = self.preprocessing(x.flatten(1))
+        z, couplings = self.couplings(y)
+        return z, preprocessing + couplings
+
+
+def _couplings(config: FlowConfig, size: int) -> list[Bijection]:
+    transform = {"additive": ADDITIVE, "affine": AFFINE}[config.coupling]
+    layers: list[Bijection] = []
+    for i in range(config.layers):
+        layers += [Rotate(_rotation(size, seed=i)), Coupling(size, transform, config.hidden)]
+    return layers
+
+
+def _rotation(size: int, seed: int) -> Array:
+    """An orthogonal matrix, uniformly drawn, (D, D); the seed makes it a part of the architecture."""
+    gaussian = torch.randn(size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return torch.linalg.qr(gaussian).Q
+
+
+def _reachable(data: DataSpace, margin: float) -> DataSpace:
+    """The values that samples take: half a bin and the margin beyond the bounds, or the whole line."""
+    if interval(data) is None:
+        return data.model_copy(update={"support": (Support(),)})
+    half_bin = data.bin_width / 2 if data.levels else 0.0
+    return data.model_copy(update={"support": tuple(_widened(s, half_bin, margin) for s in data.support)})
+
+
+def _widened(support: Support, half_bin: float, margin: float) -> Support:
+    assert support.low is not None
+    assert support.high is not None
+    low, high = support.low - half_bin, support.high + half_bin
+    # So that the place in the wider interval is alpha + (1 - 2 alpha) y, y the place in the narrower one.
+    beyond = (high - low) * margin / (1 - 2 * margin)
+    return Support(low=low - beyond, high=high + beyond)

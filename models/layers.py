@@ -1,0 +1,116 @@
+"""Networks and scales that the families share.
+
+Numbers that define a map exactly (scales, tables, rotations) are float64 buffers, taken to the dtype of the
+rows where they are used. So ``model.double()`` is exact to float64, and a float32 graph holds them cast. (A
+Python float is no substitute: the ONNX exporter rounds it to float32 even in a float64 graph.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor as Array
+from torch import nn
+
+from models.manifest import DataSpace
+
+Width = Annotated[int, Field(ge=1, le=16384, strict=True)]
+# Recipes are TOML, whose arrays arrive as lists: only the container is lax.
+Widths = Annotated[tuple[Width, ...], Field(max_length=16, strict=False)]
+Activation = Callable[[], nn.Module]
+
+
+def soft_clamp(x: Array, bound: float) -> Array:
+    """``x`` near 0, smoothly kept within ±bound, which must be a number that float32 holds."""
+    return bound * torch.tanh(x / bound)
+
+
+def softplus(x: Array) -> Array:
+    """log(1 + exp(x)), from operations that ONNX Runtime has in float64 too."""
+    return x.clamp_min(0) + torch.log1p(torch.exp(-x.abs()))
+
+
+def interval(data: DataSpace) -> tuple[Array, Array] | None:
+    """Lowest and highest value of each dimension, (D,) float64 each; ``None`` unless all are bounded."""
+    bounds = [(s.low, s.high) for s in data.support] * (data.size // len(data.support))
+    if any(low is None or high is None for low, high in bounds):
+        return None
+    low, high = torch.tensor(bounds, dtype=torch.float64).unbind(1)
+    return low, high
+
+
+class Scale(nn.Module):
+    """Data units to the units of networks and back: ``(x - shift) / scale`` for each dimension.
+
+    Bounded data go to [-1, 1] by their bounds. Other data are standardised once :meth:`fit` has seen them.
+    """
+
+    shift: Array
+    scale: Array
+
+    def __init__(self, data: DataSpace) -> None:
+        super().__init__()
+        bounds = interval(data)
+        self.bounded = bounds is not None
+        low, high = bounds or (-torch.ones(data.size), torch.ones(data.size))
+        self.register_buffer("shift", ((low + high) / 2).double().view(data.shape))
+        self.register_buffer("scale", ((high - low) / 2).double().view(data.shape))
+
+    def fit(self, x: Array) -> None:
+        """Take mean and standard deviation of the rows, (N, *shape), unless the data are bounded."""
+        if not self.bounded:
+            std, mean = torch.std_mean(x.double(), dim=0, correction=0)
+            self.shift.copy_(mean)
+            self.scale.copy_(torch.where(std > 0, std, 1.0))
+
+    def forward(self, x: Array) -> Array:
+        return (x - self.shift.to(x.dtype)) / self.scale.to(x.dtype)
+
+    @property
+    def log_volume(self) -> Array:
+        """What a log-density loses on the way back to data units, (), in nats."""
+        return torch.log(self.scale).sum()
+
+    def inverse(self, y: Array) -> Array:
+        """Back to data units."""
+        return self.shift.to(y.dtype) + self.scale.to(y.dtype) * y
+
+
+def mlp(widths: Sequence[int], activation: Activation = nn.SiLU) -> nn.Sequential:
+    """Linear layers through ``widths``, from the first to the last, with activations between them."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), activation()]
+    return nn.Sequential(*layers[:-1])
+
+
+def halvings(shape: Sequence[int], times: int) -> list[tuple[int, int]]:
+    """Heights and widths of a picture (C, H, W) halved again and again, itself first.
+
+    Raises:
+        ValueError: if rows are no pictures, or too small for it.
+    """
+    if len(shape) != 3 or min(shape[1:]) < 2**times:
+        raise ValueError(
+            f"data has rows of shape {tuple(shape)}; {times} convolutions of stride 2 take (C, H, W) "
+            f"with H and W of at least {2**times}"
+        )
+    return [(shape[1] >> i, shape[2] >> i) for i in range(times + 1)]
+
+
+def halve(channels: int, out: int, size: tuple[int, int], bias: bool = True) -> nn.Conv2d:
+    """Convolution from ``size`` to half of it, rounded down: an odd side takes a kernel of 5, an even 4."""
+    return nn.Conv2d(channels, out, _kernel(size), stride=2, padding=1, bias=bias)
+
+
+def double(channels: int, out: int, size: tuple[int, int], bias: bool = True) -> nn.ConvTranspose2d:
+    """Transposed convolution to ``size`` from half of it, rounded down."""
+    return nn.ConvTranspose2d(channels, out, _kernel(size), stride=2, padding=1, bias=bias)
+
+
+def _kernel(size: tuple[int, int]) -> tuple[int, int]:
+    return 4 + size[0] % 2, 4 + size[1] % 2
