@@ -1,6 +1,6 @@
 """What may be left out: on a laptop anything that is missing, under CI only what needs a GPU.
 
-A pytest plug-in, named in ``pyproject.toml``. A skip is a sentence in the summary on a laptop; with ``CI=true``
+A pytest plug-in, named in ``pyproject.toml``. On a laptop a skip is a line of the summary; under ``CI=true``
 it is a failure with the same sentence, because a green run there has to mean that everything ran.
 """
 
