@@ -1,0 +1,250 @@
+"""What the service remembers: codes by id, and codes by the row that was encoded.
+
+Two tiers of bytes under hashed keys. The first is in process; the second is Redis, shared by replicas and
+alive after a restart, where a URL is given. A dead, slow, full or lying Redis is a miss: every operation
+has 50 ms, the first failure opens a breaker, and a probe in the background closes it again, so requests
+pay for an outage once. Values carry a checksum, keys the artifact's digest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import secrets
+import time
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final, Protocol, TypeVar
+
+import numpy as np
+from cachetools import TTLCache
+from numpy.typing import NDArray
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import RedisError, ResponseError
+
+REDIS_TIMEOUT_S: Final = 0.05
+COOL_DOWN_S: Final = 1.0
+CONNECTIONS: Final = 32
+SLICE_KEYS: Final = 256  # keys of one round trip, and rows between two pauses
+ENTRY_OVERHEAD: Final = 200  # bytes of bookkeeping that one entry of the first tier costs
+
+Array = NDArray[Any]
+T = TypeVar("T")
+
+
+class CacheObserver(Protocol):
+    """Counts what the tiers did."""
+
+    def cache(self, tier: str, result: str, count: int) -> None: ...
+
+
+def latent_ids(model: str, version: str, digest: str, latents: Array) -> list[str]:
+    """The id of each code (B, ...): ``<model>.<version>.<content hash>``."""
+    return [f"{model}.{version}.{_content_hash(digest, row.tobytes())}" for row in latents]
+
+
+def split_id(latent_id: str) -> tuple[str, str, str]:
+    """Model, version and content hash of an id."""
+    model, version, content = latent_id.split(".")
+    return model, version, content
+
+
+def _content_hash(digest: str, content: bytes) -> str:
+    hashed = hashlib.blake2b(content, digest_size=20, key=digest.encode()[:64]).digest()
+    return base64.b32encode(hashed).decode().lower()
+
+
+def id_key(digest: str, content_hash: str) -> bytes:
+    """Where the code of an id lies."""
+    return f"pf:1:id:{digest[:16]}:{content_hash}".encode()
+
+
+def row_keys(digest: str, entry: str, inputs: Sequence[Array]) -> list[bytes]:
+    """Where an entry point's outputs for each row lie: by artifact, entry, dtypes, shapes and content."""
+    described = [digest, entry, *(f"{array.dtype.str}{array.shape[1:]}" for array in inputs)]
+    base = hashlib.blake2b("|".join(described).encode(), digest_size=20)
+    return [_row_key(base.copy(), parts) for parts in zip(*inputs, strict=True)]
+
+
+def _row_key(hashed: Any, parts: Iterable[Any]) -> bytes:
+    for part in parts:
+        hashed.update(part.tobytes())
+    return b"pf:1:row:" + base64.b32encode(hashed.digest())
+
+
+class LatentStore:
+    """Bytes by key in two tiers; a missing key is ``None``, and nothing here ever fails a request."""
+
+    def __init__(
+        self,
+        ttl_s: float,
+        max_bytes: int,
+        redis_url: str | None,
+        observer: CacheObserver,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._near: TTLCache[bytes, bytes] = TTLCache(max_bytes, ttl_s, timer, getsizeof=_size)
+        self._far = RedisTier(redis_url, ttl_s, observer) if redis_url else None
+        self._observer = observer
+
+    async def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of the keys, the near tier first."""
+        found: list[bytes | None] = []
+        for part in _slices(keys):
+            found += await self._get_slice(part)
+        return found
+
+    async def _get_slice(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        found = [self._near.get(key) for key in keys]
+        missing = [place for place, value in enumerate(found) if value is None]
+        self._count("process", len(keys) - len(missing), len(missing))
+        if missing and self._far:
+            for place, value in zip(missing, await self._far.get([keys[i] for i in missing]), strict=True):
+                found[place] = value
+                if value is not None:
+                    self._remember(keys[place], value)
+        elif len(keys) == SLICE_KEYS:
+            await asyncio.sleep(0)
+        return found
+
+    async def put(self, items: Mapping[bytes, bytes]) -> None:
+        """Remember values; when this returns they can be had from here, and where it lives from Redis."""
+        for part in _slices(list(items.items())):
+            for key, value in part:
+                self._remember(key, value)
+            if self._far:
+                await self._far.put(part)
+            elif len(part) == SLICE_KEYS:
+                await asyncio.sleep(0)
+
+    def _remember(self, key: bytes, value: bytes) -> None:
+        if _size(value) <= self._near.maxsize:
+            self._near[key] = value
+
+    def _count(self, tier: str, hits: int, misses: int) -> None:
+        if hits:
+            self._observer.cache(tier, "hit", hits)
+        if misses:
+            self._observer.cache(tier, "miss", misses)
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        if self._far:
+            await self._far.close()
+
+
+class RedisTier:
+    """Redis behind a breaker: answers or ``None`` within 50 ms, and nothing at all while it is out."""
+
+    def __init__(self, url: str, ttl_s: float, observer: CacheObserver) -> None:
+        pool = BlockingConnectionPool.from_url(
+            url,
+            protocol=2,
+            max_connections=CONNECTIONS,
+            timeout=REDIS_TIMEOUT_S,
+            socket_timeout=REDIS_TIMEOUT_S,
+            socket_connect_timeout=REDIS_TIMEOUT_S,
+            # Once, for an idle connection that the server has closed.
+            retry=Retry(ExponentialWithJitterBackoff(base=0.005, cap=0.02), 1),
+            health_check_interval=30,
+        )
+        self._client = Redis.from_pool(pool)
+        self._ttl_ms = int(ttl_s * 1000)
+        self._observer = observer
+        self._probe: asyncio.Task[None] | None = None
+
+    async def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values whose checksum holds."""
+        replies = await self._try(lambda: self._client.mget(keys), len(keys))
+        if not isinstance(replies, list) or len(replies) != len(keys):
+            return [None] * len(keys)
+        found = [_unpack(key, reply) for key, reply in zip(keys, replies, strict=True)]
+        hits = sum(value is not None for value in found)
+        lies = sum(reply is not None for reply in replies) - hits
+        for result, count in (("hit", hits), ("error", lies), ("miss", len(keys) - hits - lies)):
+            if count:
+                self._observer.cache("redis", result, count)
+        return found
+
+    async def put(self, items: Sequence[tuple[bytes, bytes]]) -> None:
+        """Remember values for the time to live; up to a tenth longer, so that they do not end at once."""
+        pipe = self._client.pipeline(transaction=False)
+        for key, value in items:
+            ttl_ms = self._ttl_ms + secrets.randbelow(self._ttl_ms // 10 + 1)
+            pipe.set(key, _pack(key, value), px=ttl_ms)
+        replies = await self._try(lambda: pipe.execute(raise_on_error=False), len(items))
+        refused = sum(isinstance(reply, Exception) for reply in replies or ())
+        if refused:
+            self._observer.cache("redis", "error", refused)
+
+    async def _try(self, operation: Callable[[], Awaitable[T]], count: int) -> T | None:
+        if self._probe is not None:
+            self._observer.cache("redis", "skipped", count)
+            return None
+        try:
+            async with asyncio.timeout(REDIS_TIMEOUT_S):
+                return await operation()
+        except ResponseError:  # it lives, but will not do this
+            self._observer.cache("redis", "error", count)
+        except (RedisError, OSError, ValueError, TypeError):  # TimeoutError is an OSError
+            self._observer.cache("redis", "error", count)
+            self._probe = self._probe or asyncio.create_task(self._until_it_answers())
+        return None
+
+    async def _until_it_answers(self) -> None:
+        while True:
+            await asyncio.sleep(COOL_DOWN_S)
+            try:
+                async with asyncio.timeout(REDIS_TIMEOUT_S):
+                    await self._client.ping()
+            except (RedisError, OSError, ValueError, TypeError):
+                continue
+            self._probe = None
+            return
+
+    async def close(self) -> None:
+        if self._probe is not None:
+            self._probe.cancel()
+        await self._client.aclose(close_connection_pool=True)
+
+
+def _size(value: bytes) -> int:
+    return len(value) + ENTRY_OVERHEAD
+
+
+def _slices(items: Sequence[T]) -> Iterable[list[T]]:
+    left = iter(items)
+    while part := list(islice(left, SLICE_KEYS)):
+        yield part
+
+
+def _pack(key: bytes, value: bytes) -> bytes:
+    """The checksum covers the key, so that a value under a wrong key is no value."""
+    return b"PF1\0" + zlib.crc32(value, zlib.crc32(key)).to_bytes(4, "little") + value
+
+
+def _unpack(key: bytes, packed: Any) -> bytes | None:
+    if not isinstance(packed, bytes) or packed[:4] != b"PF1\0":
+        return None
+    value = packed[8:]
+    return value if _pack(key, value) == packed else None
+
+
+def concatenated(arrays: Sequence[Array]) -> list[bytes]:
+    """For each row, the bytes of its part of every array."""
+    return [b"".join(part.tobytes() for part in parts) for parts in zip(*arrays, strict=True)]
+
+
+def separated(values: Sequence[bytes], layout: Sequence[tuple[tuple[int, ...], str]]) -> tuple[Array, ...]:
+    """The arrays whose rows were concatenated; ``layout`` is the row shape and dtype of each."""
+    sizes = [int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in layout]
+    table = np.frombuffer(b"".join(values), np.uint8).reshape(len(values), sum(sizes))
+    starts = np.cumsum([0, *sizes])
+    return tuple(
+        np.ascontiguousarray(table[:, start : start + size]).view(dtype).reshape(-1, *shape)
+        for start, size, (shape, dtype) in zip(starts, sizes, layout, strict=False)
+    )

@@ -1,0 +1,136 @@
+"""What an operator sees: one registry of one process, in Prometheus' words.
+
+Labels take only values that the service itself knows, so that a caller cannot make series. Lanes, caches
+and routes report here through the small protocols that they define.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from importlib.metadata import version
+from platform import python_version
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+
+SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+NO_MODEL: Final = ""  # the label of requests that never found one
+LANE: Final = ("model", "version", "entry_point")
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """Every number that the service counts; also what lanes and caches report to."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self.requests = Counter(
+            "pushforward_requests",
+            "Answered requests; status 499 is a caller who hung up.",
+            ("verb", "model", "status"),
+            registry=registry,
+        )
+        self.latency = Histogram(
+            "pushforward_request_seconds",
+            "From the first byte read to the answer written.",
+            ("verb", "model"),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "pushforward_requests_in_flight", "Accepted and not yet answered.", registry=registry
+        )
+        self.rejections = Counter(
+            "pushforward_rejections",
+            "Requests answered with a reason instead of a result, by its code.",
+            ("reason",),
+            registry=registry,
+        )
+        self.caches = Counter(
+            "pushforward_cache_lookups",
+            "Keys by tier (process, redis) and result (hit, miss, error, skipped).",
+            ("tier", "result"),
+            registry=registry,
+        )
+        self.queued = Gauge("pushforward_queue_rows", "Rows that wait for a batch.", LANE, registry=registry)
+        self.waited = Histogram(
+            "pushforward_queue_wait_seconds",
+            "How long the rows of one request waited for their first batch.",
+            LANE,
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.batches = Histogram(
+            "pushforward_batch_rows",
+            "Rows in a batch, padding left out.",
+            LANE,
+            buckets=ROWS,
+            registry=registry,
+        )
+        self.padding = Counter(
+            "pushforward_padding_rows", "Rows computed only to fill a bucket.", LANE, registry=registry
+        )
+        self.runs = Histogram(
+            "pushforward_run_seconds", "How long a graph ran.", LANE, buckets=SECONDS, registry=registry
+        )
+        self.dropped = Counter(
+            "pushforward_dropped_rows",
+            "Rows that left the queue without costing device time, by reason.",
+            (*LANE, "reason"),
+            registry=registry,
+        )
+        self.loaded = Gauge(
+            "pushforward_models_loaded", "Model versions that answer requests.", registry=registry
+        )
+        self.backends = Gauge(
+            "pushforward_backend_info",
+            "1 for each entry point, with the runtime's provider that really runs it.",
+            (*LANE, "provider"),
+            registry=registry,
+        )
+        self.ready = Gauge("pushforward_ready", "1 while the readiness probe answers 200.", registry=registry)
+        build = Gauge(
+            "pushforward_build_info", "1, with what is running.", ("version", "python"), registry=registry
+        )
+        build.labels(version("pushforward"), python_version()).set(1)
+        self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def answered(self, verb: str, model: str, status: int, started: float) -> None:
+        """Count one request; its model is one that was found, or ``NO_MODEL``."""
+        key = (verb, model, status)
+        children = self._answers.get(key)
+        if children is None:
+            children = self.requests.labels(verb, model, str(status)), self.latency.labels(verb, model)
+            self._answers[key] = children
+        children[0].inc()
+        children[1].observe(time.monotonic() - started)
+
+    def rejected(self, reason: str) -> None:
+        """Count a request that was answered with a reason."""
+        self.rejections.labels(reason).inc()
+
+    def cache(self, tier: str, result: str, count: int) -> None:
+        """Count keys that a tier had, had not, failed at, or was not asked for."""
+        self.caches.labels(tier, result).inc(count)
+
+    def serving(self, providers: Iterable[tuple[str, str, str, str]]) -> None:
+        """Say which entry points are loaded now: model, version, entry point, provider."""
+        loaded = list(providers)
+        self.backends.clear()
+        for labels in loaded:
+            self.backends.labels(*labels).set(1)
+        self.loaded.set(len({labels[:2] for labels in loaded}))
+
+    def exposition(self) -> bytes:
+        """The text that Prometheus scrapes."""
+        return generate_latest(self.registry)
