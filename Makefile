@@ -13,22 +13,20 @@ PIP     := $(BIN)/pip --disable-pip-version-check install -qq -c constraints.txt
 RUNTIME := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 
 # A model is finished when one of its versions has a manifest: export writes it last.
-MISSING = $(foreach name,$(DEMO),$(if $(wildcard $(ARTIFACTS)/$(name)/*/manifest.json),,$(name)))
+MISSING = $(strip $(foreach name,$(DEMO),$(if $(wildcard $(ARTIFACTS)/$(name)/*/manifest.json),,$(name))))
 
 INSTALLED := $(VENV)/installed-$(RUNTIME)
 TESTABLE  := $(VENV)/testable-$(RUNTIME)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check train bench clean servers
+.PHONY: help serve test check train bench clean demo servers
 
 help: ## list these verbs
 	@echo "Pushforward: train generative models, export them, serve them."; echo
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{printf "%-14s %s\n", $$1, $$2}'
 	@echo; echo "Settings: HOST=$(HOST) PORT=$(PORT) ARTIFACTS=$(ARTIFACTS) RUNS=$(RUNS) PYTHON=$(PYTHON)"
 
-serve: $(INSTALLED) ## train the demo models that are missing, then serve on HOST:PORT
-	@$(if $(strip $(MISSING)),echo "→ Training $(strip $(MISSING)) on real data; this happens once.",:)
-	@$(if $(strip $(MISSING)),$(BIN)/python -m training run $(MISSING) --runs $(RUNS) --artifacts $(ARTIFACTS) --export,:)
+serve: demo ## train the demo models that are missing, then serve on HOST:PORT
 	@echo "→ Serving $(ARTIFACTS) on http://$(HOST):$(PORT) (Ctrl-C drains and stops)"
 	@exec $(BIN)/python -m service --host $(HOST) --port $(PORT) --artifacts $(ARTIFACTS)
 
@@ -50,8 +48,8 @@ train: $(INSTALLED) ## train, evaluate and export one recipe: make train RECIPE=
 	@$(if $(RECIPE),,$(BIN)/python -m training list; echo; echo "make: name one, such as make train RECIPE=flow-digits"; exit 2)
 	@$(BIN)/python -m training run $(RECIPE) --runs $(RUNS) --artifacts $(ARTIFACTS) --export $(if $(DATA),--data $(DATA))
 
-bench: $(TESTABLE) ## the bare graph, a naive route and this service, side by side in one run
-	@$(BIN)/python -m benchmarks.ratio
+bench: demo ## the bare graph, a naive route and this service, side by side in one run
+	@PUSHFORWARD_ARTIFACTS=$(ARTIFACTS) $(BIN)/python -m benchmarks.ratio
 
 clean: ## remove the environment and the caches; runs and artifacts stay
 	rm -rf $(VENV) dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -78,6 +76,10 @@ $(TESTABLE): $(INSTALLED)
 	@echo "→ Installing what testing needs"
 	@$(PIP) -e ".[$(RUNTIME),train,dev]"
 	@touch $@
+
+demo: $(INSTALLED)
+	@$(if $(MISSING),echo "→ Training $(MISSING); this happens once",:)
+	@$(if $(MISSING),$(BIN)/python -m training run $(MISSING) --runs $(RUNS) --artifacts $(ARTIFACTS) --export,:)
 
 # Tests that need a server which is not here say so and are left out; under CI=true that is a failure.
 servers:

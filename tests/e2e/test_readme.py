@@ -1,4 +1,4 @@
-"""The README's lines run as printed, against the models that ``make serve`` trains, fitted here for a moment only."""
+"""The README's lines run as printed, against the demo models of ``make serve``, fitted here for a moment."""
 
 from __future__ import annotations
 
