@@ -1,6 +1,7 @@
-"""Closed-loop callers on one event loop, for machines without wrk; they cost more, so ratios come out smaller.
+"""Closed-loop callers on one event loop, for machines without wrk; they cost more: ratios come out nearer 1.
 
-A process of its own, ``python -m benchmarks.callers URL CONNECTIONS SECONDS < body``, prints requests per second.
+A process of its own: ``python -m benchmarks.callers URL CONNECTIONS SECONDS < body`` prints requests per
+second.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -43,13 +44,13 @@ log_weight = session("flow-moons", "log_weight")
 
 
 @app.post("/sample")
-def sample(request: SampleRequest) -> dict[str, list]:
+def sample(request: SampleRequest) -> dict[str, list[Any]]:
     shape = [request.n, *decode.get_inputs()[0].shape[1:]]
     z = np.random.default_rng(request.seed).standard_normal(shape, dtype=np.float32)
     return {"samples": decode.run(None, {decode.get_inputs()[0].name: z})[0].tolist()}
 
 
 @app.post("/loglik")
-def loglik(request: LoglikRequest) -> dict[str, list]:
+def loglik(request: LoglikRequest) -> dict[str, list[Any]]:
     x = np.asarray(request.inputs, np.float32)
     return {"log_likelihood": log_weight.run(None, {log_weight.get_inputs()[0].name: x})[0].tolist()}

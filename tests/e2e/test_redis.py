@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.e2e.processes import Redis, Service, until
 pytestmark = pytest.mark.redis
 
 
-def _encode(service: Service, value: float) -> dict[str, list]:
+def _encode(service: Service, value: float) -> dict[str, Any]:
     return service.post("encode", model="linear", inputs=[[value, 1.0, 2.0]])
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests import graphs
 from tests.e2e.conftest import Start
 
 
@@ -22,7 +24,7 @@ def _remove_a_graph(folder: Path) -> None:
     (folder / "decode.onnx").unlink()
 
 
-def _manifest(folder: Path, change: Callable[[dict], None]) -> None:
+def _manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     change(manifest)
@@ -30,7 +32,7 @@ def _manifest(folder: Path, change: Callable[[dict], None]) -> None:
 
 
 def _expect_another_output(folder: Path) -> None:
-    def change(manifest: dict) -> None:
+    def change(manifest: dict[str, Any]) -> None:
         (expected,) = manifest["probes"]["decode"]["outputs"].values()
         expected[0][0] += 1.0
 
@@ -38,7 +40,7 @@ def _expect_another_output(folder: Path) -> None:
 
 
 def _fail_the_certificate(folder: Path) -> None:
-    def change(manifest: dict) -> None:
+    def change(manifest: dict[str, Any]) -> None:
         manifest["certificate"]["checks"][0]["passed"] = False
 
     _manifest(folder, change)
@@ -72,8 +74,6 @@ def test_a_spoilt_model_is_refused_by_name_and_the_others_serve(
 
 
 def test_a_new_version_that_is_spoilt_leaves_the_old_one_serving(start: Start, artifacts: Path) -> None:
-    from tests import graphs
-
     service = start(artifacts).ready()
     _flip_a_byte(graphs.linear_flow(artifacts, version="2"))
     service.client.post("/models/reload")

@@ -98,7 +98,7 @@ def test_promtool_accepts_the_configuration_and_every_query_of_the_dashboard(tmp
     if promtool is None:
         pytest.skip("promtool is not installed here (make test installs it as root on Debian)")
     rules = [
-        {"record": f"panel:{i}", "expr": expression.replace("$__rate_interval", "1m")}
+        {"record": f"panel:{i}", "expr": expression.replace("$__rate_interval", "1m").replace("$model", ".*")}
         for i, expression in enumerate(EXPRESSIONS)
     ]
     (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))
