@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor as Array
 from torch import nn
@@ -19,11 +19,19 @@ from models.manifest import DataSpace, EntryName, Grades, LatentSpace, Tensor
 
 @dataclass(frozen=True)
 class Signature:
-    """The named inputs and outputs of one entry point, and its forward passes per row."""
+    """The named inputs and outputs of one entry point.
+
+    Attributes:
+        cost: forward passes per row.
+        precision: what an exported graph computes in between float32 inputs and outputs. Some log-densities
+            need float64: rows far out have z² in the hundreds, which float32 cannot sum to 1e-4 nats. Such a
+            graph must do without convolutions, for which ONNX Runtime has no float64 kernel on a CPU.
+    """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     cost: float = 1.0
+    precision: Literal["float32", "float64"] = "float32"
 
 
 class Model(nn.Module, ABC):

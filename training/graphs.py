@@ -1,0 +1,262 @@
+"""Exported graphs: how an entry point becomes a file, and how a file is run.
+
+Both formats come out as the same thing, a :data:`Graph`: arrays in, arrays out, batch axis first. Whether a
+graph is *right* is measured by ``certificate``; here it is only well formed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import warnings
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from models.base import Entry, Model
+from models.manifest import EntryName, Format
+from training import Mistake
+
+Rows = tuple[np.ndarray, ...]
+Graph = Callable[[Sequence[np.ndarray]], Rows]
+
+SUFFIX: Final[dict[Format, str]] = {"onnx": ".onnx", "torchscript": ".ts"}
+# The newest opset whose every operator ONNX Runtime 1.31 runs on both CPU and CUDA.
+OPSET: Final = 20
+
+
+# Writing ----------------------------------------------------------------------------------------------
+
+
+def to_onnx(model: Model, name: EntryName, example: Sequence[np.ndarray], path: Path) -> None:
+    """Write one entry point as a self-contained ONNX file whose batch axis is called ``batch``.
+
+    Args:
+        model: in eval mode, float32.
+        example: one array per input, of two rows or more; their values do not reach the file.
+
+    Raises:
+        Mistake: if the model is in training mode, holds a number that is not finite, or the exporter
+            cannot follow it.
+    """
+    _check_ready(model)
+    signature = model.signatures()[name]
+    try:
+        with _silence():
+            program = torch.onnx.export(
+                _traceable(model, name),
+                tuple(torch.from_numpy(rows) for rows in example),
+                dynamo=True,
+                opset_version=OPSET,
+                external_data=False,
+                input_names=[tensor.name for tensor in signature.inputs],
+                output_names=[tensor.name for tensor in signature.outputs],
+                dynamic_shapes=(tuple({0: torch.export.Dim("batch")} for _ in example),),
+                verbose=False,
+            )
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+        raise Mistake(f"{name} cannot be exported to ONNX: {_cause(error)}") from error
+    assert program is not None
+    proto = _without_traces(program.model_proto)
+    check_onnx(proto, name)
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def to_torchscript(model: Model, name: EntryName, example: Sequence[np.ndarray], path: Path) -> None:
+    """Write one entry point as a frozen TorchScript file, traced with the example rows.
+
+    Inputs keep their names, but TorchScript is called by position.
+
+    Raises:
+        Mistake: as :func:`to_onnx`, and if tracing would fix a value that depends on the example.
+    """
+    _check_ready(model)
+    try:
+        with _torchscript(), torch.no_grad():
+            tensors = tuple(torch.from_numpy(rows) for rows in example)
+            frozen = torch.jit.freeze(torch.jit.trace(_traceable(model, name), tensors, check_trace=False))
+            inputs = list(frozen.graph.inputs())[1:]
+            for value, tensor in zip(inputs, model.signatures()[name].inputs, strict=True):
+                value.setDebugName(tensor.name)
+            archive = io.BytesIO()
+            torch.jit.save(frozen, archive)
+    except (torch.jit.TracerWarning, RuntimeError) as error:
+        raise Mistake(f"{name} cannot be exported to TorchScript: {_cause(error)}") from error
+    _write_without_paths(archive, path)
+
+
+class _InFloat64(nn.Module):
+    """An entry point that receives and answers float32 and computes in float64 between."""
+
+    def __init__(self, entry: Entry) -> None:
+        super().__init__()
+        self.entry = copy.deepcopy(entry).double()
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        outputs = self.entry(*(t.double() if t.is_floating_point() else t for t in inputs))
+        return tuple(t.float() if t.is_floating_point() else t for t in outputs)
+
+
+def _traceable(model: Model, name: EntryName) -> nn.Module:
+    entry = Entry(model, name)
+    wide = model.signatures()[name].precision == "float64"
+    return (_InFloat64(entry) if wide else entry).eval()
+
+
+def check_onnx(proto: onnx.ModelProto, name: str) -> None:
+    """Raise Mistake unless the model is valid ONNX, all in one piece, with sound constants."""
+    for constant, tensor in _constants(proto.graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise Mistake(
+                f"{name}: tensor {constant!r} lies in another file; allowed is a graph that holds its "
+                "weights (onnx.save(onnx.load(path), new_path) puts them together)"
+            )
+        _check_finite(f"{name}: constant {constant!r}", numpy_helper.to_array(tensor))
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise Mistake(f"{name} is not a valid ONNX model: {_cause(error)}") from error
+
+
+def _check_ready(model: Model) -> None:
+    if any(module.training for module in model.modules()):
+        raise Mistake("the model is in training mode; export needs model.eval(), or batch norm mixes rows")
+    for key, tensor in model.state_dict().items():
+        _check_finite(f"weight {key!r}", tensor.detach().cpu().numpy())
+
+
+def _check_finite(what: str, values: np.ndarray) -> None:
+    if values.dtype.kind != "f":
+        return
+    # One lone infinity is how a graph writes log 0 or a clamp without a bound; NaN never means anything.
+    broken = np.isnan(values) if values.size == 1 else ~np.isfinite(values)
+    if broken.any():
+        raise Mistake(
+            f"{what} holds {broken.sum()} numbers out of {values.size} that are not finite; allowed are none"
+        )
+
+
+def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """Every tensor stored in the graph and in the bodies of its loops and branches."""
+    yield from ((tensor.name, tensor) for tensor in graph.initializer)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield node.name, attribute.t
+            for body in (attribute.g, *attribute.graphs):
+                yield from _constants(body)
+
+
+def _without_traces(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop the exporter's stack traces: they name folders of this machine and change with every edit."""
+    graph = proto.graph
+    holders: tuple[Iterable[object], ...] = (
+        (proto, graph),
+        graph.node,
+        graph.input,
+        graph.output,
+        graph.value_info,
+        graph.initializer,
+        proto.functions,
+    )
+    for holder in (item for group in holders for item in group):
+        del holder.metadata_props[:]  # type: ignore[attr-defined]
+    for function in proto.functions:
+        for node in function.node:
+            del node.metadata_props[:]
+    return proto
+
+
+def _write_without_paths(archive: io.BytesIO, path: Path) -> None:
+    """Copy a TorchScript archive but for its debug tables, which name the source folders of this machine."""
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(path, "w") as target:
+        for item in source.infolist():
+            if not item.filename.endswith(".debug_pkl"):
+                target.writestr(zipfile.ZipInfo(item.filename), source.read(item))
+
+
+def _cause(error: BaseException) -> str:
+    """The first sentence of the innermost reason, without the exporter's advice and colours."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the exporter's chatter out of the terminal; what it made is measured afterwards."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _torchscript() -> Iterator[None]:
+    """TorchScript in 2.13 announces its end at every call; a trace that fixes a value is an error."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`torch\.jit", DeprecationWarning)
+        warnings.filterwarnings("error", category=torch.jit.TracerWarning)
+        yield
+
+
+# Running ----------------------------------------------------------------------------------------------
+
+
+def run_onnx(path: Path) -> Graph:
+    """An ONNX file as a function of arrays, on one CPU thread as the service runs it."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+
+    def run(inputs: Sequence[np.ndarray]) -> Rows:
+        return tuple(session.run(None, dict(zip(names, inputs, strict=True))))
+
+    return run
+
+
+def run_torchscript(path: Path) -> Graph:
+    """A TorchScript file as a function of arrays. Loading one can run code: open only your own."""
+    with _torchscript():
+        module = torch.jit.load(str(path), map_location="cpu").eval()
+
+    def run(inputs: Sequence[np.ndarray]) -> Rows:
+        with torch.no_grad():
+            outputs = module(*(torch.from_numpy(rows) for rows in inputs))
+        return tuple(t.numpy() for t in (outputs if isinstance(outputs, tuple) else (outputs,)))
+
+    return run
+
+
+def run_eager(model: Model, name: EntryName, dtype: torch.dtype) -> Graph:
+    """The model itself as a function of arrays, called at the precision of ``dtype``."""
+    entry = Entry(model, name)
+
+    def run(inputs: Sequence[np.ndarray]) -> Rows:
+        tensors = (torch.from_numpy(rows) for rows in inputs)
+        with torch.no_grad():
+            outputs = entry(*(t.to(dtype) if t.is_floating_point() else t for t in tensors))
+        return tuple(t.numpy() for t in outputs)
+
+    return run
+
+
+WRITE: Final = {"onnx": to_onnx, "torchscript": to_torchscript}
+RUN: Final[dict[Format, Callable[[Path], Graph]]] = {"onnx": run_onnx, "torchscript": run_torchscript}
