@@ -17,6 +17,7 @@ MISSING = $(strip $(foreach name,$(DEMO),$(if $(wildcard $(ARTIFACTS)/$(name)/*/
 
 INSTALLED := $(VENV)/installed-$(RUNTIME)
 TESTABLE  := $(VENV)/testable-$(RUNTIME)
+OTHER      = $(filter-out $(INSTALLED),$(wildcard $(VENV)/installed-*))
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test check train bench clean demo servers
@@ -67,8 +68,7 @@ $(BIN)/pip:
 # The two runtimes write the same files, so an environment that had the other one loses it first.
 $(INSTALLED): $(BIN)/pip pyproject.toml constraints.txt
 	@echo "→ Installing what serving and training need, for the $(RUNTIME) (a minute or two)"
-	@rm -f $(VENV)/installed-* $(VENV)/testable-*
-	@$(BIN)/pip uninstall -qq -y onnxruntime onnxruntime-gpu
+	@$(if $(OTHER),$(BIN)/pip uninstall -qq -y onnxruntime onnxruntime-gpu && rm -f $(VENV)/installed-* $(VENV)/testable-*,:)
 	@$(PIP) -e ".[$(RUNTIME),train]"
 	@touch $@
 
