@@ -43,6 +43,12 @@ def interval(data: DataSpace) -> tuple[Array, Array] | None:
     return low, high
 
 
+def moments(x: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation of each dimension of rows (N, ...), in float64; a constant counts as 1."""
+    std, mean = torch.std_mean(x.double(), dim=0, correction=0)
+    return mean, torch.where(std > 0, std, 1.0)
+
+
 class Scale(nn.Module):
     """Data units to the units of networks and back: ``(x - shift) / scale`` for each dimension.
 
@@ -63,9 +69,9 @@ class Scale(nn.Module):
     def fit(self, x: Array) -> None:
         """Take mean and standard deviation of the rows, (N, *shape), unless the data are bounded."""
         if not self.bounded:
-            std, mean = torch.std_mean(x.double(), dim=0, correction=0)
+            mean, std = moments(x)
             self.shift.copy_(mean)
-            self.scale.copy_(torch.where(std > 0, std, 1.0))
+            self.scale.copy_(std)
 
     def forward(self, x: Array) -> Array:
         return (x - self.shift.to(x.dtype)) / self.scale.to(x.dtype)
