@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -36,8 +37,18 @@ from models.manifest import (
     Tensor,
 )
 
-Array = NDArray[np.generic]
-HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+Array = NDArray[Any]
+HALF_LOG_2PI: Final = 0.5 * math.log(2 * math.pi)
+
+
+def f32(values: Any) -> Array:
+    """An array of float32."""
+    return np.asarray(values, np.float32)
+
+
+def i64(values: Any) -> Array:
+    """An array of int64."""
+    return np.asarray(values, np.int64)
 
 
 @dataclass(frozen=True)
@@ -70,8 +81,8 @@ def linear_flow(root: Path, name: str = "linear", dim: int = 3, version: str = "
     matrix, shift = linear_map(dim)
     z, x, log_w = _tensor("z", "latent", dim), _tensor("x", "data", dim), _log_weight()
     inverse = np.linalg.inv(matrix.astype(np.float64)).astype(np.float32)
-    constants = {"b": shift, "inverse": inverse.T, "half": np.float32([0.5]), "axis": np.int64([1])}
-    constants["offset"] = np.float32([dim * HALF_LOG_2PI + np.log(np.diag(matrix)).sum()])
+    constants = {"b": shift, "inverse": inverse.T, "half": f32([0.5]), "axis": i64([1])}
+    constants["offset"] = f32([dim * HALF_LOG_2PI + np.log(np.diag(matrix)).sum()])
     probe = np.linspace(-1, 1, 2 * dim, dtype=np.float32).reshape(2, dim)
     back = "c = Sub(x, b) z = MatMul(c, inverse)"
     density = f"{back} s = Mul(z, z) r = ReduceSum<keepdims=0>(s, axis) h = Mul(r, half)"
@@ -116,20 +127,20 @@ def gaussian_vae(root: Path, name: str = "gaussian-vae", version: str = "1") -> 
     The posterior that it encodes is exact but for its width, 1.25 times too wide, so that importance
     weights vary and their mean is still p(x).
     """
-    w = np.float32([[1, 0], [0, 2], [0, 0]])
+    w = f32([[1, 0], [0, 2], [0, 0]])
     s = 0.5
     variance = 1 / (1 + (w**2).sum(0) / s**2)
     gain = (w * variance / s**2).astype(np.float32)
     std = (1.25 * np.sqrt(variance)).astype(np.float32)
     log_c = -3 * (HALF_LOG_2PI + math.log(s)) + float(np.log(std).sum())
-    constants: dict[str, Array] = {"w": w.T.copy(), "gain": gain, "spread": std, "axis": np.int64([1])}
-    constants |= {"precision": np.float32([0.5 / s**2]), "half": np.float32([0.5])}
-    constants |= {"log_c": np.float32([log_c]), "zero": np.float32([0])}
+    constants: dict[str, Array] = {"w": w.T.copy(), "gain": gain, "spread": std, "axis": i64([1])}
+    constants |= {"precision": f32([0.5 / s**2]), "half": f32([0.5])}
+    constants |= {"log_c": f32([log_c]), "zero": f32([0])}
     z, x, log_w = _tensor("z", "latent", 2), _tensor("x", "data", 3), _log_weight()
     noise = Tensor(name="eps", role="noise", shape=("B", 2), law="standard_normal")
     width = _tensor("std", "std", 2)
-    rows = np.float32([[0, 0, 0], [1, -1, 0.5]])
-    codes = np.float32([[0, 0], [1, -1]])
+    rows = f32([[0, 0, 0], [1, -1, 0.5]])
+    codes = f32([[0, 0], [1, -1]])
     weight = """
         mean = MatMul(x, gain) wide = Mul(eps, spread) z = Add(mean, wide) y = MatMul(z, w) d = Sub(x, y)
         dd = Mul(d, d) ds = ReduceSum<keepdims=0>(dd, axis) miss = Mul(ds, precision)
@@ -165,9 +176,9 @@ def conditional(root: Path, name: str = "conditional", version: str = "1") -> Pa
     """x = z + the centre of the row's class, in two dimensions; every entry point takes a label."""
     z, x, log_w = _tensor("z", "latent", 2), _tensor("x", "data", 2), _log_weight()
     label = Tensor(name="label", role="label", dtype="int64", shape=("B",))
-    constants: dict[str, Array] = {"centres": np.float32([[0, 0], [4, 0], [0, 4]]), "axis": np.int64([1])}
-    constants |= {"half": np.float32([0.5]), "offset": np.float32([2 * HALF_LOG_2PI])}
-    probe = (np.float32([[0, 0], [1, -1], [2, 3]]), np.int64([0, 1, 2]))
+    constants: dict[str, Array] = {"centres": f32([[0, 0], [4, 0], [0, 4]]), "axis": i64([1])}
+    constants |= {"half": f32([0.5]), "offset": f32([2 * HALF_LOG_2PI])}
+    probe = (f32([[0, 0], [1, -1], [2, 3]]), i64([0, 1, 2]))
     back = "c = Gather(centres, label) z = Sub(x, c)"
     density = f"{back} s = Mul(z, z) r = ReduceSum<keepdims=0>(s, axis) h = Mul(r, half) n = Neg(h)"
     return write(
@@ -196,7 +207,7 @@ def image_gan(root: Path, name: str = "image-gan", version: str = "1") -> Path:
     """Pictures of 8×8 grey levels from four latents; it can do nothing but generate."""
     z, x = _tensor("z", "latent", 4), _tensor("x", "data", 1, 8, 8)
     weights = np.random.default_rng(0).normal(size=(4, 64)).astype(np.float32)
-    constants = {"w": weights, "shape": np.int64([-1, 1, 8, 8]), "white": np.float32([16])}
+    constants = {"w": weights, "shape": i64([-1, 1, 8, 8]), "white": f32([16])}
     nodes = "y = MatMul(z, w) s = Sigmoid(y) g = Mul(s, white) x = Reshape(g, shape)"
     probe = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
     return write(
@@ -216,9 +227,9 @@ def image_gan(root: Path, name: str = "image-gan", version: str = "1") -> Path:
 def poison(root: Path, name: str = "poison", version: str = "1") -> Path:
     """x = 2 z in one dimension; a row of -1 or less makes ONNX Runtime fail the whole batch."""
     z, x = _tensor("z", "latent", 1), _tensor("x", "data", 1)
-    constants: dict[str, Array] = {"edge": np.float32([-1]), "table": np.float32([2])}
+    constants: dict[str, Array] = {"edge": f32([-1]), "table": f32([2])}
     nodes = "bad = LessOrEqual(z, edge) i = Cast<to=7>(bad) t = Gather(table, i) x = Mul(z, t)"
-    graph = Graph((z,), (x,), nodes, constants, (np.float32([[0], [1]]),))
+    graph = Graph((z,), (x,), nodes, constants, (f32([[0], [1]]),))
     return write(root, version, _generator(name, 1, graph))
 
 
@@ -228,15 +239,15 @@ def slow(root: Path, ms: float = 20.0, name: str = "slow", version: str = "1") -
 
     def turning(times: int) -> Graph:
         state = np.random.default_rng(0).normal(size=(128, 128)).astype(np.float32) / 12
-        constants: dict[str, Array] = {"w": state, "times": np.array(times), "go": np.array(True)}
-        constants |= {"zero": np.float32(0), "axes": np.int64([0, 1]), "i0": np.int64(0)}
+        constants: dict[str, Array] = {"w": state, "times": i64(times), "go": np.array(True)}
+        constants |= {"zero": f32(0), "axes": i64([0, 1]), "i0": i64(0)}
         nodes = """
             seed = Mul(z, zero) sum = ReduceSum<keepdims=0>(seed, axes) start = Add(w, sum)
             end = Loop(times, go, start) <body = turn (int64 n, bool more, float[128,128] s)
                 => (bool again, float[128,128] t) { again = Identity(more) m = MatMul(s, w) t = Tanh(m) }>
             row = Gather(end, i0) one = Gather(row, i0) nought = Mul(one, zero) x = Add(z, nought)
         """
-        return Graph((z,), (x,), nodes, constants, (np.float32([[0, 0], [1, -1]]),))
+        return Graph((z,), (x,), nodes, constants, (f32([[0, 0], [1, -1]]),))
 
     trial = 20
     times = max(1, round(trial * ms / 1000 / _seconds(turning(trial))))
