@@ -31,7 +31,12 @@ def soft_clamp(x: Array, bound: float) -> Array:
 
 def softplus(x: Array) -> Array:
     """log(1 + exp(x)), from operations that ONNX Runtime has in float64 too."""
-    return x.clamp_min(0) + torch.log1p(torch.exp(-x.abs()))
+    return positive_part(x) + torch.log1p(torch.exp(-x.abs()))
+
+
+def positive_part(x: Array) -> Array:
+    """max(x, 0) with slope 1/2 at 0, so that :func:`softplus` has its slope there too; a clamp has 1."""
+    return (x + x.abs()) / 2
 
 
 def interval(data: DataSpace) -> tuple[Array, Array] | None:

@@ -12,7 +12,18 @@ from torch import nn
 
 from models.base import Model, Signature
 from models.laws import StandardNormal
-from models.layers import Scale, Width, Widths, double, halve, halvings, interval, mlp, soft_clamp
+from models.layers import (
+    Scale,
+    Width,
+    Widths,
+    double,
+    halve,
+    halvings,
+    interval,
+    mlp,
+    positive_part,
+    soft_clamp,
+)
 from models.manifest import Contract, DataSpace, EntryName, Grades, LatentSpace, Support, Tensor
 
 # Posterior log-std stays within ±6, that of a Gaussian decoder (in standard deviations of the data) too.
@@ -178,7 +189,7 @@ class Binomial(nn.Module):
         # Whole numbers are clamped rather than floats: not even NaN may reach beyond the table.
         choose = self.log_choose.to(x.dtype)[count.round().long().clamp(0, self.trials)]
         # count * log p + (trials - count) * log(1 - p) as a sum of terms of one sign.
-        misses = count * (-logit).clamp_min(0) + (self.trials - count) * logit.clamp_min(0)
+        misses = count * positive_part(-logit) + (self.trials - count) * positive_part(logit)
         entropy = self.trials * torch.log1p(torch.exp(-logit.abs()))
         return (choose - misses - entropy).flatten(1).sum(1)
 

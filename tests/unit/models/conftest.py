@@ -1,0 +1,54 @@
+"""Fixtures: the models of the zoo, and inputs for their entry points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor as Array
+
+from models.base import Model
+from models.flow import CouplingFlow, FlowConfig
+from tests.unit.models.zoo import ZOO, Case, draw_rows, make, objective_rows, source
+
+FLOWS = [case for case in ZOO if isinstance(case.config, FlowConfig)]
+
+
+@pytest.fixture(params=ZOO, ids=lambda case: case.name)
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+@pytest.fixture
+def model(case: Case) -> Model:
+    return make(case)
+
+
+@pytest.fixture(params=FLOWS, ids=lambda case: case.name)
+def flow_case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+@pytest.fixture
+def flow(flow_case: Case) -> CouplingFlow:
+    model = make(flow_case)
+    assert isinstance(model, CouplingFlow)
+    return model
+
+
+@pytest.fixture
+def inputs(model: Model, case: Case) -> Callable[..., tuple[Array, ...]]:
+    """Inputs of an entry point of the model, ``(entry, rows, seed=0)``."""
+
+    def give(entry: str, rows: int, seed: int = 0) -> tuple[Array, ...]:
+        data = objective_rows(model, draw_rows(case.data, rows, seed))
+        noise = source(seed)
+        return tuple(
+            data
+            if tensor.role == "data"
+            else torch.randn(rows, *tensor.row_shape, dtype=torch.float64, generator=noise)
+            for tensor in model.signatures()[entry].inputs
+        )
+
+    return give

@@ -1,0 +1,130 @@
+"""Laws of invertible maps, one list of maps for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor as Array
+
+from models.bijections import (
+    ADDITIVE,
+    AFFINE,
+    NEAREST,
+    Bijection,
+    Coupling,
+    Diagonal,
+    Logit,
+    Permute,
+    Stack,
+    Standardise,
+)
+from tests.unit.models.zoo import source
+
+D = 5
+LOW, HIGH = torch.arange(D) - 3.0, torch.arange(D) + 2.0
+
+
+def standardise() -> Bijection:
+    bijection = Standardise(D)
+    bijection.fit(torch.randn(50, D, generator=source(3)) * torch.arange(1, D + 1) + 7)
+    return bijection
+
+
+BIJECTIONS: dict[str, Callable[[], Bijection]] = {
+    "logit": lambda: Logit(LOW, HIGH),
+    "standardise": standardise,
+    "permute": lambda: Permute(torch.tensor([3, 0, 4, 1, 2])),
+    "diagonal": lambda: Diagonal(D),
+    "additive": lambda: Coupling(D, ADDITIVE, (8, 8)),
+    "affine": lambda: Coupling(D, AFFINE, (8, 8)),
+    "stack": lambda: Stack((Coupling(D, AFFINE, (8,)), Permute(torch.arange(D).flip(0)), Diagonal(D))),
+}
+
+
+@pytest.fixture(params=BIJECTIONS)
+def bijection(request: pytest.FixtureRequest) -> Bijection:
+    made = BIJECTIONS[request.param]()
+    generator = source(4)
+    for parameter in made.parameters():
+        parameter.data.copy_(torch.randn(parameter.shape, generator=generator) / 2)
+    return made.double()
+
+
+def rows(bijection: Bijection, spread: float = 1.0) -> Array:
+    x = spread * torch.randn(20, D, dtype=torch.float64, generator=source(5))
+    return LOW + (HIGH - LOW) * torch.sigmoid(x) if isinstance(bijection, Logit) else x
+
+
+@pytest.mark.parametrize("spread", [1.0, 10.0, 1000.0])
+def test_inverse_undoes_forward(bijection: Bijection, spread: float) -> None:
+    x = rows(bijection, min(spread, 10.0) if isinstance(bijection, Logit) else spread)
+    torch.testing.assert_close(bijection.inverse(bijection(x)[0]), x, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("spread", [1.0, 3.0])
+def test_forward_undoes_inverse(bijection: Bijection, spread: float) -> None:
+    z = spread * torch.randn(20, D, dtype=torch.float64, generator=source(6))
+    torch.testing.assert_close(bijection(bijection.inverse(z))[0], z, rtol=1e-10, atol=1e-10)
+
+
+def test_log_det_is_that_of_the_jacobian(bijection: Bijection) -> None:
+    x = rows(bijection)
+    log_det = bijection(x)[1].expand(len(x))
+    for i, row in enumerate(x):
+        jacobian = torch.autograd.functional.jacobian(lambda r: bijection(r[None])[0][0], row)
+        torch.testing.assert_close(log_det[i], torch.linalg.slogdet(jacobian)[1], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("transform", [ADDITIVE, AFFINE], ids=["additive", "affine"])
+def test_a_coupling_is_triangular(transform) -> None:
+    coupling = Coupling(D, transform, (8,)).double()
+    for parameter in coupling.parameters():
+        torch.nn.init.normal_(parameter, std=0.5, generator=source(7))
+    row = torch.randn(D, dtype=torch.float64, generator=source(8))
+    jacobian = torch.autograd.functional.jacobian(lambda r: coupling(r[None])[0][0], row)
+    kept = D // 2
+    assert torch.equal(jacobian[:kept], torch.eye(D, dtype=torch.float64)[:kept])
+    assert torch.equal(jacobian[kept:, kept:], torch.diag(jacobian.diagonal()[kept:]))
+    assert (jacobian.diagonal() > 0).all()
+    assert jacobian[kept:, :kept].abs().min() > 0
+
+
+def test_a_coupling_starts_as_the_identity() -> None:
+    x = torch.randn(4, D, generator=source(9))
+    z, log_det = Coupling(D, AFFINE, (8,))(x)
+    assert torch.equal(z, x)
+    assert torch.equal(log_det, torch.zeros(4))
+
+
+def test_logit_is_finite_at_and_beyond_the_ends_of_its_interval() -> None:
+    logit = Logit(LOW, HIGH)
+    for x in (LOW, HIGH, LOW - 1, HIGH + 1):
+        z, log_det = logit(x[None])
+        assert z.isfinite().all()
+        assert log_det.isfinite().all()
+        assert z.abs().max() <= -torch.log(torch.tensor(NEAREST)) + 1
+
+
+def test_logit_keeps_its_digits_next_to_either_end() -> None:
+    """Through 1 - p the upper end would lose what the lower end keeps."""
+    logit = Logit(torch.zeros(1), torch.ones(1))
+    near = torch.tensor([[2.0**-20]])
+    assert torch.equal(logit(near)[0], -logit(1 - near)[0])
+
+
+def test_standardise_leaves_mean_zero_and_deviation_one() -> None:
+    x = torch.randn(500, D, dtype=torch.float64, generator=source(10)) * 40 + 1000
+    bijection = Standardise(D)
+    bijection.fit(x)
+    std, mean = torch.std_mean(bijection(x)[0], dim=0, correction=0)
+    torch.testing.assert_close(mean, torch.zeros_like(mean), rtol=0, atol=1e-10)
+    torch.testing.assert_close(std, torch.ones_like(std), rtol=0, atol=1e-10)
+
+
+def test_a_stack_fits_each_part_to_what_the_parts_before_it_give() -> None:
+    x = torch.rand(500, D, dtype=torch.float64, generator=source(11)) * (HIGH - LOW) + LOW
+    stack = Stack((Logit(LOW, HIGH), Standardise(D)))
+    stack.fit(x)
+    assert stack(x)[0].mean(0).abs().max() < 1e-10
