@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from models.base import Model, Signature
-from models.manifest import DataSpace, EntryName, Grades, LatentSpace, Law, Tensor
+from models.manifest import DataSpace, EntryName, Format, Grades, LatentSpace, Law, Tensor
 from training.graphs import Graph, Rows, run_eager
 
 Kind = Literal["typical", "tail", "boundary"]
@@ -43,7 +43,7 @@ class Subject:
     latent: LatentSpace | None
     grades: Grades
     signatures: dict[EntryName, Signature]
-    graphs: dict[EntryName, dict[str, Graph]]
+    graphs: dict[EntryName, dict[Format, Graph]]
     examples: np.ndarray | None = None
     model: Model | None = None
 
@@ -82,9 +82,12 @@ class Subject:
         return copy.deepcopy(self.model).double()
 
 
-def draws(data: DataSpace, latent: LatentSpace | None, signature: Signature, count: int) -> Rows:
-    """Inputs of an entry point that takes no data: latents and noise by their laws, labels in turn."""
-    return _fill(data, latent, signature, "typical", count, lambda: np.zeros((count, *data.shape)))
+def draws(
+    data: DataSpace, latent: LatentSpace | None, signature: Signature, count: int, seed: int = 0
+) -> Rows:
+    """Latents and noise by their laws, labels in turn, and zeros where data belong."""
+    zeros = np.zeros((count, *data.shape))
+    return _fill(data, latent, signature, "typical", count, lambda: zeros, seed)
 
 
 def inputs(
@@ -127,8 +130,9 @@ def _fill(
     kind: Kind,
     count: int,
     rows: Callable[[], np.ndarray],
+    seed: int = 0,
 ) -> Rows:
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
 
     def fill(tensor: Tensor) -> np.ndarray:
         if tensor.role == "label":

@@ -1,0 +1,102 @@
+"""From a finished run to an artifact: every entry point in both formats, measured and described."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from safetensors.torch import save
+
+from models.base import Model
+from models.manifest import Calibration, EntryName, Format, Manifest
+from training.artifact import (
+    calibration,
+    draw_samples,
+    entry_points,
+    one_thread,
+    probes,
+    provenance,
+    publish,
+    staged,
+    step,
+)
+from training.certificate import certify, demand
+from training.evaluate import held_out_scores
+from training.graphs import RUN, SUFFIX, WRITE, Graph
+from training.run import Run
+from training.subject import Subject, draws
+
+WEIGHTS: Final = "weights.safetensors"
+
+
+def export(run: Run, artifacts: Path) -> Path:
+    """Make the next version of a model from a finished, evaluated run.
+
+    Nothing is left behind when it fails: the folder is filled beside its place and moved there whole.
+
+    Args:
+        artifacts: holds a folder for each model, which holds one for each version.
+
+    Returns:
+        The artifact's folder, ``artifacts/<name>/<version>``.
+
+    Raises:
+        Mistake: if the run has not been evaluated, a graph cannot be exported, or one breaks a law; the
+            sentence names the law, its value and its tolerance.
+    """
+    recipe, metrics = run.recipe, run.metrics
+    with one_thread(), staged(artifacts / recipe.name) as folder:
+        subject = Subject(
+            data=run.model.data,
+            latent=run.model.latent,
+            grades=run.model.grades,
+            signatures=run.model.signatures(),
+            graphs={entry: _graphs(run.model, entry, folder) for entry in run.model.signatures()},
+            examples=run.splits.test,
+            model=run.model,
+        )
+        with step("measure its laws"):
+            certificate = certify(subject)
+            demand(certificate, recipe.name)
+        with step("score held-out rows"):
+            held_out = _held_out(run)
+        with step("save weights and samples"):
+            state = run.model.state_dict()
+            (folder / WEIGHTS).write_bytes(save({key: value.clone() for key, value in state.items()}))
+            draw_samples(subject, folder)
+        source = provenance(recipe.model_dump(mode="json"), recipe.seed, metrics)
+        points, probed = entry_points(subject, folder, certificate), probes(subject)
+        return publish(
+            folder,
+            lambda version: Manifest(
+                name=recipe.name,
+                version=version,
+                family=run.model.family,
+                paper=run.model.paper,
+                data=subject.data,
+                latent=subject.latent,
+                grades=subject.grades,
+                entry_points=points,
+                probes=probed,
+                certificate=certificate,
+                calibration=held_out,
+                provenance=source,
+            ),
+        )
+
+
+def _graphs(model: Model, entry: EntryName, folder: Path) -> dict[Format, Graph]:
+    example = draws(model.data, model.latent, model.signatures()[entry], count=2)
+    graphs: dict[Format, Graph] = {}
+    for form, write in WRITE.items():
+        with step(f"write {entry} as {form}"):
+            path = folder / f"{entry}{SUFFIX[form]}"
+            write(model, entry, example, path)
+            graphs[form] = RUN[form](path)
+    return graphs
+
+
+def _held_out(run: Run) -> Calibration | None:
+    if run.model.grades.density == "none":
+        return None
+    return calibration(*held_out_scores(run))
