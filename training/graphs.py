@@ -24,7 +24,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from models.base import Entry, Model
+from models.base import Entry, Model, Signature
 from models.manifest import EntryName, Format
 from training import Mistake
 
@@ -82,18 +82,24 @@ def to_torchscript(model: Model, name: EntryName, example: Rows, path: Path) -> 
         Mistake: as :func:`to_onnx`, and if tracing would fix a value that depends on the example.
     """
     _check_ready(model)
+    tensors = tuple(torch.from_numpy(rows) for rows in example)
     try:
-        with _torchscript(), torch.no_grad():
-            tensors = tuple(torch.from_numpy(rows) for rows in example)
+        with _torchscript() as warned, torch.no_grad():
             frozen = torch.jit.freeze(torch.jit.trace(_traceable(model, name), tensors, check_trace=False))
-            inputs = list(frozen.graph.inputs())[1:]
-            for value, tensor in zip(inputs, model.signatures()[name].inputs, strict=True):
-                value.setDebugName(tensor.name)
+            _name_inputs(frozen, model.signatures()[name])
             archive = io.BytesIO()
             torch.jit.save(frozen, archive)
-    except (torch.jit.TracerWarning, RuntimeError) as error:
+    except RuntimeError as error:
         raise Mistake(f"{name} cannot be exported to TorchScript: {_cause(error)}") from error
+    for warning in warned:
+        if issubclass(warning.category, torch.jit.TracerWarning):
+            raise Mistake(f"{name} cannot be exported to TorchScript: {_cause(warning.message)}")
     _write_without_paths(archive, path)
+
+
+def _name_inputs(module: torch.jit.ScriptModule, signature: Signature) -> None:
+    for value, tensor in zip(list(module.graph.inputs())[1:], signature.inputs, strict=True):
+        value.setDebugName(tensor.name)
 
 
 class _InFloat64(nn.Module):
@@ -210,12 +216,11 @@ def _silence() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _torchscript() -> Iterator[None]:
-    """TorchScript in 2.13 announces its end at every call; a trace that fixes a value is an error."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"`torch\.jit", DeprecationWarning)
-        warnings.filterwarnings("error", category=torch.jit.TracerWarning)
-        yield
+def _torchscript() -> Iterator[list[warnings.WarningMessage]]:
+    """Catch warnings: TorchScript announces its end at every call, and says where a trace fixes a value."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield caught
 
 
 # Running ----------------------------------------------------------------------------------------------

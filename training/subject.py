@@ -154,7 +154,7 @@ def _data_rows(data: DataSpace, typical: np.ndarray, kind: Kind) -> np.ndarray:
     margin = 0.0 if is_lattice(data) else MARGIN * (high - low)
     low, high = low + margin, high - margin
     if kind == "boundary":
-        return np.stack([low, high, np.where(np.indices(data.shape).sum(0) % 2, low, high)])
+        return np.stack([low, high, np.where(np.indices(data.shape).sum(0) % 2, high, low)])
     far = np.clip(rows.mean(0) + away[: HOW_MANY["tail"]], low, high)
     return np.round(far) if is_lattice(data) else far
 
