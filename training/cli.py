@@ -1,0 +1,138 @@
+"""The command line: ``python -m training list | run | evaluate | export | pack``."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from models.manifest import Metric
+from training import Mistake
+from training.evaluate import evaluate
+from training.export import export
+from training.fit import fit
+from training.pack import pack
+from training.recipe import Recipe, find, published, read
+from training.run import Run
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit status: 0 for success, 2 where the caller can put something right.
+    """
+    args = _parser().parse_args(arguments)
+    try:
+        args.command(args)
+    except Mistake as mistake:
+        print(f"training: {mistake}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    runs = argparse.ArgumentParser(add_help=False)
+    runs.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="holds the run folders")
+    runs.add_argument("--data", type=Path, metavar="PATH", help="the file or folder that the recipe reads")
+    artifacts = argparse.ArgumentParser(add_help=False)
+    artifacts.add_argument(
+        "--artifacts", type=Path, default=Path("artifacts"), metavar="DIR", help="holds what is exported"
+    )
+
+    parser = argparse.ArgumentParser(prog="python -m training", description="Train generative models.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    listing = commands.add_parser("list", help="the recipes, what they take and give")
+    listing.set_defaults(command=_list)
+
+    run = commands.add_parser("run", help="train and evaluate recipes", parents=[runs, artifacts])
+    run.add_argument("recipes", nargs="+", metavar="RECIPE", help="a name from `list`, or a .toml file")
+    run.add_argument("--resume", action="store_true", help="go on with the runs that are there already")
+    run.add_argument("--export", action="store_true", help="make artifacts of them too")
+    run.set_defaults(command=_run)
+
+    evaluation = commands.add_parser("evaluate", help="measure a run and draw it", parents=[runs])
+    evaluation.add_argument("run", metavar="RUN", help="a run's name, or its folder")
+    evaluation.set_defaults(command=_evaluate)
+
+    exporting = commands.add_parser("export", help="make an artifact of a run", parents=[runs, artifacts])
+    exporting.add_argument("run", metavar="RUN", help="a run's name, or its folder")
+    exporting.set_defaults(command=_export)
+
+    packing = commands.add_parser(
+        "pack", help="make an artifact of a graph from elsewhere", parents=[artifacts]
+    )
+    packing.add_argument("spec", type=Path, metavar="SPEC", help="a .toml file that describes the graph")
+    packing.set_defaults(command=_pack)
+    return parser
+
+
+def _list(args: argparse.Namespace) -> None:
+    rows = [("RECIPE", "FAMILY", "DATA", "TIME, 2 CORES", "RESULT")]
+    for path in published():
+        recipe = read(path)
+        data = getattr(recipe.data, "toy", recipe.data.source)
+        rows.append(
+            (
+                recipe.name,
+                recipe.model.family,
+                data,
+                _minutes(recipe.expected.minutes),
+                recipe.expected.result,
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _minutes(minutes: float) -> str:
+    return f"{60 * minutes:.0f} s" if minutes < 1 else f"{minutes:.0f} min"
+
+
+def _run(args: argparse.Namespace) -> None:
+    # Every recipe is read before the first is trained: a slip in the last one shows at once.
+    recipes = {path: read(path) for path in map(find, args.recipes)}
+    for path, recipe in recipes.items():
+        started = time.monotonic()
+        folder = args.runs / recipe.name
+        fit(recipe, folder, args.resume, _data_root(args.data, recipe, path))
+        shutil.copyfile(path, folder / "recipe.toml")
+        print(f"{recipe.name}: trained in {time.monotonic() - started:.0f} s, in {folder}")
+        run = Run.open(folder, args.data)
+        _print(evaluate(run))
+        if args.export:
+            print(f"{recipe.name}: exported to {export(run, args.artifacts)}")
+
+
+def _data_root(option: Path | None, recipe: Recipe, path: Path) -> Path | None:
+    """Where the data lie: as said on the command line, or in the recipe, relative to its file."""
+    written = getattr(recipe.data, "path", None)
+    return option or (path.parent / written if written else None)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    _print(evaluate(_open(args)))
+
+
+def _export(args: argparse.Namespace) -> None:
+    print(f"exported to {export(_open(args), args.artifacts)}")
+
+
+def _pack(args: argparse.Namespace) -> None:
+    print(f"packed to {pack(args.spec, args.artifacts)}")
+
+
+def _open(args: argparse.Namespace) -> Run:
+    named = args.runs / args.run
+    return Run.open(named if named.is_dir() else Path(args.run), args.data)
+
+
+def _print(metrics: Mapping[str, Metric]) -> None:
+    for name, metric in metrics.items():
+        error = "" if metric.standard_error is None else f" ± {metric.standard_error:.2g}"
+        print(f"  {name:<22}{metric.value:>10.4f}{error} {metric.unit} ({metric.kind})")
