@@ -11,6 +11,7 @@
     ├── NotAcceptable           406  no such form of the answer
     ├── LatentSpaceMismatch     409  an id of another model
     ├── TooLarge                413  can never fit
+    │   └── BodyTooLarge             and is not read to its end
     ├── UnsupportedMediaType    415
     ├── QueueFull               429  with Retry-After
     ├── Internal                500  a fault of ours
@@ -110,6 +111,13 @@ class TooLarge(ServiceError):
     status, code = 413, "too_large"
 
 
+class BodyTooLarge(TooLarge):
+    """The rest of the body is not read, so the connection cannot go on."""
+
+    def headers(self) -> dict[str, str]:
+        return {"Connection": "close"}
+
+
 class UnsupportedMediaType(ServiceError):
     status, code = 415, "unsupported_media_type"
 
@@ -144,7 +152,12 @@ class NotReady(ServiceError):
 
 
 class Draining(ServiceError):
+    """The process is stopping; the connection is closed so that the next call finds another replica."""
+
     status, code = 503, "draining"
+
+    def headers(self) -> dict[str, str]:
+        return {"Connection": "close"}
 
 
 class EngineDead(ServiceError):

@@ -53,14 +53,22 @@ def split_id(latent_id: str) -> tuple[str, str, str]:
     return model, version, content
 
 
+def id_key(digest: str, latent_id: str) -> bytes:
+    """Where the code of an id lies."""
+    return f"pf:1:id:{digest[:16]}:{split_id(latent_id)[2]}".encode()
+
+
+def recalled(digest: str, ids: Sequence[str], values: Sequence[bytes | None]) -> list[bytes | None]:
+    """The values that really are what their ids name."""
+    return [
+        value if value is not None and _content_hash(digest, value) == split_id(latent_id)[2] else None
+        for latent_id, value in zip(ids, values, strict=True)
+    ]
+
+
 def _content_hash(digest: str, content: bytes) -> str:
     hashed = hashlib.blake2b(content, digest_size=20, key=digest.encode()[:64]).digest()
     return base64.b32encode(hashed).decode().lower()
-
-
-def id_key(digest: str, content_hash: str) -> bytes:
-    """Where the code of an id lies."""
-    return f"pf:1:id:{digest[:16]}:{content_hash}".encode()
 
 
 def row_keys(digest: str, entry: str, inputs: Sequence[Array]) -> list[bytes]:
@@ -74,6 +82,16 @@ def _row_key(hashed: Any, parts: Iterable[Any]) -> bytes:
     for part in parts:
         hashed.update(part.tobytes())
     return b"pf:1:row:" + base64.b32encode(hashed.digest())
+
+
+async def paced(make: Callable[..., list[T]], arrays: Sequence[Array]) -> list[T]:
+    """What ``make`` gives for all rows, with pauses in which others are served."""
+    made: list[T] = []
+    for start in range(0, len(arrays[0]), SLICE_KEYS):
+        if start:
+            await asyncio.sleep(0)
+        made += make(*(array[start : start + SLICE_KEYS] for array in arrays))
+    return made
 
 
 class LatentStore:

@@ -30,7 +30,7 @@ from models.manifest import DType, Name, Version
 from service.errors import InvalidInput
 
 MAX_SAFE_INTEGER: Final = 2**53 - 1  # the largest that survives JSON in every client
-MAX_FLOAT32: Final = float(np.finfo(np.float32).max)
+MAX_FLOAT32: Final = 3.4028235e38  # as float32 prints its largest, a little above it in float64
 ERRORS_SHOWN: Final = 8
 VALUE_SHOWN: Final = 80
 
@@ -215,7 +215,9 @@ def invalid(error: ValidationError, root: Any, fields: Iterable[str] = (), prefi
         seen = merged.setdefault(found["field"], found)
         if seen is not found:
             seen["allowed"] += f", or {found['allowed']}"
-    errors = list(merged.values())
+    # Of pydantic's choices, the one that got furthest is the one that was meant.
+    inner = {field for field in merged if not any(other.startswith(f"{field}/") for other in merged)}
+    errors = [found for field, found in merged.items() if field in inner]
     return InvalidInput(_sentence(errors[0]), errors=errors[:ERRORS_SHOWN])
 
 

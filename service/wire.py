@@ -10,7 +10,7 @@ import ast
 import asyncio
 import io
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -66,7 +66,7 @@ class Stream:
     fields: dict[str, Any]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    pieces: AsyncIterator[Array]
+    pieces: AsyncGenerator[Array, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,11 @@ async def send_reply(reply: Reply, send: Send) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
-async def send_stream(stream: Stream, send: Send, stall_s: float) -> None:
+async def send_stream(stream: Stream, first: Array, send: Send, stall_s: float) -> None:
     """Send a large array as npy: the true header first, then the pieces as they come.
+
+    Args:
+        first: the first piece, made before there is no way back from a status of 200.
 
     Raises:
         TimeoutError: if the caller takes no more bytes for ``stall_s``.
@@ -109,22 +112,16 @@ async def send_stream(stream: Stream, send: Send, stall_s: float) -> None:
         (b"content-length", b"%d" % length),
         *_member_headers(stream.fields, ""),
     ]
-    first = await anext(stream.pieces)  # a failure here still has a status
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await _send_body(head + first.tobytes(), send, stall_s)
+    await _send_part(head + first.tobytes(), send, stall_s)
     async for piece in stream.pieces:
-        await _send_body(piece.tobytes(), send, stall_s)
+        await _send_part(piece.tobytes(), send, stall_s)
     await send({"type": "http.response.body", "body": b""})
 
 
-async def _send_body(body: bytes, send: Send, stall_s: float) -> None:
+async def _send_part(body: bytes, send: Send, stall_s: float) -> None:
     async with asyncio.timeout(stall_s):
         await send({"type": "http.response.body", "body": body, "more_body": True})
-
-
-def offers(space: DataSpace | None) -> tuple[str, ...]:
-    """The media types of an answer, the default first; pictures where rows are pictures."""
-    return (JSON, NPY, PNG) if space and is_pictures(space) else (JSON, NPY)
 
 
 def is_pictures(space: DataSpace) -> bool:
