@@ -47,7 +47,7 @@ check: $(TESTABLE) ## format, lint, types, import contracts, deploy files
 
 train: $(INSTALLED) ## train, evaluate and export one recipe: make train RECIPE=flow-digits [DATA=path]
 	@$(if $(RECIPE),,$(BIN)/python -m training list; echo; echo "make: name one, such as make train RECIPE=flow-digits"; exit 2)
-	@$(BIN)/python -m training run $(RECIPE) --runs $(RUNS) --artifacts $(ARTIFACTS) --export $(if $(DATA),--data $(DATA))
+	@$(BIN)/python -m training run $(RECIPE) --runs $(RUNS) --artifacts $(ARTIFACTS) --export --resume $(if $(DATA),--data $(DATA))
 
 bench: demo ## the bare graph, a naive route and this service, side by side in one run
 	@PUSHFORWARD_ARTIFACTS=$(ARTIFACTS) $(BIN)/python -m benchmarks.ratio
@@ -79,7 +79,7 @@ $(TESTABLE): $(INSTALLED)
 
 demo: $(INSTALLED)
 	@$(if $(MISSING),echo "→ Training $(MISSING); this happens once",:)
-	@$(if $(MISSING),$(BIN)/python -m training run $(MISSING) --runs $(RUNS) --artifacts $(ARTIFACTS) --export,:)
+	@$(if $(MISSING),$(BIN)/python -m training run $(MISSING) --runs $(RUNS) --artifacts $(ARTIFACTS) --export --resume,:)
 
 # Tests that need a server which is not here say so and are left out; under CI=true that is a failure.
 servers:
