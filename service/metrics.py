@@ -7,7 +7,7 @@ and routes report here through the small protocols that they define.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from platform import python_version
 from typing import Final
@@ -105,6 +105,7 @@ class Metrics:
             "pushforward_build_info", "1, with what is running.", ("version", "python"), registry=registry
         )
         build.labels(version("pushforward"), python_version()).set(1)
+        self._lanes: dict[tuple[str, str, str], LaneMetrics] = {}
         self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def answered(self, verb: str, model: str, status: int, started: float) -> None:
@@ -125,14 +126,59 @@ class Metrics:
         """Count keys that a tier had, had not, failed at, or was not asked for."""
         self.caches.labels(tier, result).inc(count)
 
-    def serving(self, providers: Iterable[tuple[str, str, str, str]]) -> None:
-        """Say which entry points are loaded now: model, version, entry point, provider."""
-        loaded = list(providers)
-        self.backends.clear()
-        for labels in loaded:
-            self.backends.labels(*labels).set(1)
-        self.loaded.set(len({labels[:2] for labels in loaded}))
+    def lane(
+        self, model: str, version: str, entry: str, provider: str, waiting: Callable[[], int]
+    ) -> LaneMetrics:
+        """A lane opens; it has the series of its entry point until it closes, or another takes them over."""
+        labels = (model, version, entry)
+        self.backends.labels(*labels, provider).set(1)
+        self.queued.labels(*labels).set_function(waiting)
+        lane = self._lanes[labels] = LaneMetrics(self, labels, provider)
+        self._count_models()
+        return lane
+
+    def closed(self, lane: LaneMetrics) -> None:
+        """A lane is gone, and with it its series, unless another lane has them now."""
+        if self._lanes.get(lane.labels) is not lane:
+            return
+        del self._lanes[lane.labels]
+        self.backends.remove(*lane.labels, lane.provider)
+        for metric in (self.queued, self.waited, self.batches, self.padding, self.runs):
+            metric.remove(*lane.labels)
+        self._count_models()
+
+    def _count_models(self) -> None:
+        self.loaded.set(len({labels[:2] for labels in self._lanes}))
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""
         return generate_latest(self.registry)
+
+
+class LaneMetrics:
+    """The series of one lane, looked up once."""
+
+    def __init__(self, metrics: Metrics, labels: tuple[str, str, str], provider: str) -> None:
+        self.labels = labels
+        self.provider = provider
+        self._metrics = metrics
+        self._waited = metrics.waited.labels(*labels)
+        self._batches = metrics.batches.labels(*labels)
+        self._padding = metrics.padding.labels(*labels)
+        self._runs = metrics.runs.labels(*labels)
+
+    def ran(self, rows: int, padding_rows: int, run_s: float, waits_s: Sequence[float]) -> None:
+        """A batch has been answered."""
+        self._batches.observe(rows)
+        self._padding.inc(padding_rows)
+        self._runs.observe(run_s)
+        for wait_s in waits_s:
+            self._waited.observe(wait_s)
+
+    def dropped(self, reason: str, rows: int) -> None:
+        """Rows will not be computed, or could not be."""
+        self._metrics.dropped.labels(*self.labels, reason).inc(rows)
+
+    def closed(self) -> None:
+        """The lane is gone."""
+        self._metrics.closed(self)

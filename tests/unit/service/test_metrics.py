@@ -48,13 +48,40 @@ def test_caches_are_counted_by_tier_and_result() -> None:
     assert value(metrics, "pushforward_cache_lookups_total", tier="redis", result="miss") == 5
 
 
+def test_a_lane_reports_its_batches_and_its_queue() -> None:
+    metrics, waiting = Metrics(), 7
+    lane = metrics.lane("a", "1", "decode", "CPU", lambda: waiting)
+    lane.ran(5, 3, 0.002, [0.0001, 0.02])
+    lane.dropped("deadline", 4)
+    labels = {"model": "a", "version": "1", "entry_point": "decode"}
+    assert value(metrics, "pushforward_queue_rows", **labels) == 7
+    assert value(metrics, "pushforward_batch_rows_sum", **labels) == 5
+    assert value(metrics, "pushforward_padding_rows_total", **labels) == 3
+    assert value(metrics, "pushforward_run_seconds_bucket", **labels, le="0.0025") == 1
+    assert value(metrics, "pushforward_queue_wait_seconds_count", **labels) == 2
+    assert value(metrics, "pushforward_dropped_rows_total", **labels, reason="deadline") == 4
+    assert value(metrics, "pushforward_backend_info", **labels, provider="CPU") == 1
+
+
 def test_what_is_no_longer_served_is_no_longer_shown() -> None:
     metrics = Metrics()
-    metrics.serving([("a", "1", "decode", "CPU"), ("a", "1", "encode", "CPU"), ("b", "2", "decode", "CPU")])
+    lanes = [
+        metrics.lane(*names, "CPU", int) for names in (("a", "1", "x"), ("a", "1", "y"), ("b", "2", "x"))
+    ]
     assert value(metrics, "pushforward_models_loaded") == 2
-    metrics.serving([("b", "2", "decode", "CPU")])
+    for lane in lanes[:2]:
+        lane.closed()
     assert value(metrics, "pushforward_models_loaded") == 1
     assert 'model="a"' not in metrics.exposition().decode()
+
+
+def test_a_lane_that_replaces_another_keeps_its_series() -> None:
+    metrics = Metrics()
+    old = metrics.lane("a", "1", "decode", "CPU", lambda: 1)
+    metrics.lane("a", "1", "decode", "CPU", lambda: 2)
+    old.closed()
+    labels = {"model": "a", "version": "1", "entry_point": "decode"}
+    assert value(metrics, "pushforward_queue_rows", **labels) == 2
 
 
 @pytest.mark.prometheus
@@ -66,6 +93,6 @@ def test_promtool_has_no_complaint() -> None:
     metrics.answered("sample", "linear", 200, time.monotonic())
     metrics.rejected("queue_full")
     metrics.cache("redis", "hit", 1)
-    metrics.serving([("a", "1", "decode", "CPU")])
+    metrics.lane("a", "1", "decode", "CPU", int).dropped("cancelled", 1)
     check = subprocess.run([promtool, "check", "metrics"], input=metrics.exposition(), capture_output=True)
     assert (check.returncode, check.stdout + check.stderr) == (0, b"")
