@@ -39,7 +39,7 @@ _MASK: Final = np.array(0xFFFFFFFF, np.uint64)
 _CHUNK_BLOCKS: Final = 1 << 13  # of four words: the buffers of a chunk stay in the processor's cache
 
 Words = NDArray[np.uint64]  # of 32 bits each: a product needs room for 64
-Numbers = NDArray[np.float64]
+Numbers = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def _logistic(even: Words, odd: Words) -> tuple[Numbers, Numbers]:
 
 def _standard_normal(even: Words, odd: Words) -> tuple[Numbers, Numbers]:
     first, second = _uniform(even, odd)
-    radius: Numbers = np.sqrt(-2.0 * np.log(first))
+    radius = np.sqrt(-2.0 * np.log(first))
     angle = (2.0 * math.pi) * second
     return radius * np.cos(angle), radius * np.sin(angle)
 

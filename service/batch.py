@@ -1,0 +1,182 @@
+"""One batch: rows of many callers gathered into the arrays of one run, and its outputs cut apart again.
+
+All of this happens on the thread that runs the graph. Who is in a batch, and when, is the lane's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.manifest import EntryPoint, Law, Manifest, Tensor
+from service.backends import Graph, GraphError
+from service.noise import Address, draw
+
+Array = NDArray[Any]
+Input = Array | Address
+Outputs = tuple[Array, ...]
+
+# A slice of a batch keeps the whole batch in memory; a smaller one than this part of it is copied out.
+_WORTH_KEEPING: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a caller gets.
+
+    Attributes:
+        outputs: in the manifest's order, each (rows, ...); not to be written to.
+        failed: the rows that the graph cannot answer, and why; their outputs are zeros.
+    """
+
+    outputs: Outputs
+    failed: dict[int, str]
+
+
+class Job:
+    """The rows that one caller waits for.
+
+    Attributes:
+        taken: rows that have been put into batches.
+        left: rows that have not been answered.
+        outputs: where the answers of a cut job are put together, ``None`` while it is whole.
+    """
+
+    __slots__ = ("deadline", "failed", "future", "inputs", "left", "outputs", "rows", "since", "taken")
+
+    def __init__(
+        self,
+        inputs: tuple[Input, ...],
+        rows: int,
+        deadline: float,
+        since: float,
+        future: asyncio.Future[Rows],
+    ) -> None:
+        self.inputs = inputs
+        self.rows = rows
+        self.deadline = deadline
+        self.since = since
+        self.future = future
+        self.taken = 0
+        self.left = rows
+        self.outputs: Outputs | None = None
+        self.failed: dict[int, str] = {}
+
+
+class Piece:
+    """The rows of a job that are in one batch: ``start`` to ``start + rows``."""
+
+    __slots__ = ("job", "rows", "start")
+
+    def __init__(self, job: Job, start: int, rows: int) -> None:
+        self.job = job
+        self.start = start
+        self.rows = rows
+
+    def input(self, place: int) -> Input:
+        """The piece's part of an input."""
+        whole = self.job.inputs[place]
+        if self.rows == self.job.rows:
+            return whole
+        if isinstance(whole, Address):
+            return whole.skip(self.start)
+        return whole[self.start : self.start + self.rows]
+
+
+class Stage:
+    """An entry point on one thread: its graph, and the buffers that its batches are gathered in."""
+
+    def __init__(self, graph: Graph, manifest: Manifest, entry: EntryPoint, max_rows: int) -> None:
+        self._graph = graph
+        self.inputs = entry.inputs
+        self.outputs = entry.outputs
+        self._laws = [_law(tensor, manifest) for tensor in entry.inputs]
+        self._buffers = [np.empty((max_rows, *t.row_shape), t.dtype) for t in entry.inputs]
+
+    def __call__(self, inputs: Sequence[Array]) -> Sequence[Array]:
+        """Run the graph, and make sure that its outputs are what the manifest says.
+
+        Raises:
+            GraphError: if one has another shape or dtype: it could only be cut wrongly.
+        """
+        outputs = self._graph(inputs)
+        if len(outputs) != len(self.outputs):
+            raise GraphError(f"the graph gave {len(outputs)} outputs, the manifest says {len(self.outputs)}")
+        for tensor, array in zip(self.outputs, outputs, strict=True):
+            expected = (len(inputs[0]), *tensor.row_shape)
+            if array.shape != expected or array.dtype != tensor.dtype:
+                raise GraphError(
+                    f"the graph gave {tensor.name} as {array.dtype}{list(array.shape)}, "
+                    f"the manifest says {tensor.dtype}{list(expected)}"
+                )
+        return outputs
+
+    def run(self, pieces: Sequence[Piece], size: int) -> list[Outputs | None]:
+        """Run one batch of ``size`` rows, padded where the pieces have fewer.
+
+        Returns:
+            The outputs of each piece that is a whole job; those of the others are put into their job's.
+        """
+        outputs = self([self._gather(place, pieces, size) for place in range(len(self.inputs))])
+        answers, start = [], 0
+        for piece in pieces:
+            answers.append(_cut(outputs, piece, start))
+            start += piece.rows
+        return answers
+
+    def _gather(self, place: int, pieces: Sequence[Piece], size: int) -> Array:
+        parts = self._drawn(place, [(piece.input(place), piece.rows) for piece in pieces])
+        if len(parts) == 1 and len(parts[0]) == size and parts[0].flags.c_contiguous:
+            return parts[0]
+        rows = sum(map(len, parts))
+        buffer = self._buffers[place][:size]
+        np.concatenate(parts, out=buffer[:rows])
+        buffer[rows:] = buffer[rows - 1]  # a row that is there anyway cannot add a failure
+        return buffer
+
+    def _drawn(self, place: int, parts: list[tuple[Input, int]]) -> list[Array]:
+        """The parts with noise in place of addresses, all of it drawn at once."""
+        addresses = [(part, rows) for part, rows in parts if isinstance(part, Address)]
+        if not addresses:
+            return [part for part, _ in parts if not isinstance(part, Address)]
+        law, tensor = self._laws[place], self.inputs[place]
+        assert law is not None
+        noise = draw(addresses, law, tensor.row_shape, tensor.dtype)
+        if len(addresses) == len(parts):
+            return [noise]
+        cuts = iter(np.split(noise, np.cumsum([rows for _, rows in addresses])))
+        return [next(cuts) if isinstance(part, Address) else part for part, _ in parts]
+
+    def blank(self, rows: int) -> Outputs:
+        """Outputs of zeros."""
+        return tuple(np.zeros((rows, *tensor.row_shape), tensor.dtype) for tensor in self.outputs)
+
+    def accepts(self, place: int, value: Input, rows: int) -> bool:
+        """Whether a value fits an input: one misfit in a batch would spoil it for everyone."""
+        if isinstance(value, Address):
+            return self._laws[place] is not None
+        tensor = self.inputs[place]
+        return value.shape == (rows, *tensor.row_shape) and value.dtype == tensor.dtype
+
+
+def _law(tensor: Tensor, manifest: Manifest) -> Law | None:
+    """What an address means for this input."""
+    if tensor.role == "latent" and manifest.latent:
+        return manifest.latent.prior
+    return tensor.law
+
+
+def _cut(outputs: Sequence[Array], piece: Piece, start: int) -> Outputs | None:
+    end = start + piece.rows
+    if piece.job.outputs is None:
+        parts = (array[start:end] for array in outputs)
+        small = piece.rows * _WORTH_KEEPING < len(outputs[0])
+        return tuple(part.copy() for part in parts) if small else tuple(parts)
+    for whole, array in zip(piece.job.outputs, outputs, strict=True):
+        whole[piece.start : piece.start + piece.rows] = array[start:end]
+    return None

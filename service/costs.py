@@ -1,0 +1,112 @@
+"""What a batch costs: measured when a graph is warmed, and used to size batches and to bound the queue."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, Self
+
+from service.backends import OutOfMemory
+
+HANDOVER_MS: Final = 0.1  # what a batch costs beside its graph: two threads, gathering, waking its callers
+LONGEST_BATCH_MS: Final = 250.0  # nobody's single row should wait longer behind somebody's thousand
+NEAR: Final = 1.1  # larger batches must save more than a tenth per row to be worth the wait
+RUNS: Final = 3  # TorchScript specialises in its second and third run of a shape
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """The sizes of batch that are run, ascending, and what each takes."""
+
+    sizes: tuple[int, ...]
+    ms: tuple[float, ...]
+
+    @property
+    def max_rows(self) -> int:
+        """The largest batch."""
+        return self.sizes[-1]
+
+    @property
+    def row_ms(self) -> float:
+        """What a row costs when there are many."""
+        return self.ms[-1] / self.sizes[-1]
+
+    def size_of(self, rows: int) -> int:
+        """The size that rows are padded to."""
+        return self.sizes[bisect_left(self.sizes, rows)]
+
+    def worth(self, rows: int) -> int:
+        """How many of the rows that wait to run now: all, padded, or fewer where padding would cost more."""
+        rows = min(rows, self.max_rows)
+        below, above = bisect_right(self.sizes, rows) - 1, bisect_left(self.sizes, rows)
+        if rows / self.ms[above] >= self.sizes[below] / self.ms[below]:
+            return rows
+        return self.sizes[below]
+
+    def halved(self, size: int) -> Self:
+        """Without the sizes above half of ``size``, which was too large for the memory."""
+        keep = max(1, bisect_right(self.sizes, size // 2))
+        return type(self)(self.sizes[:keep], self.ms[:keep])
+
+    @classmethod
+    def pruned(cls, sizes: list[int], ms: list[float]) -> Self:
+        """Without the sizes that save next to nothing per row."""
+        per_row = [cost / size for size, cost in zip(sizes, ms, strict=True)]
+        best = min(per_row)
+        last = next(i for i, cost in enumerate(per_row) if cost <= NEAR * best)
+        return cls(tuple(sizes[: last + 1]), tuple(ms[: last + 1]))
+
+
+def measure(
+    run: Callable[[int], object], max_rows: int, timer: Callable[[], float] = time.perf_counter
+) -> Costs:
+    """Run every size of batch until it is warm, and time it.
+
+    Args:
+        run: runs the graph on that many rows.
+        max_rows: the largest size that may be used; less is, where memory, time or gain say so.
+
+    Raises:
+        GraphError: if the graph fails, or one row alone does not fit into memory.
+    """
+    sizes: list[int] = []
+    ms: list[float] = []
+    for size in _doubling(max_rows):
+        try:
+            ms.append(_shortest_ms(run, size, timer) + HANDOVER_MS)
+        except OutOfMemory:
+            if not sizes:
+                raise
+            break
+        sizes.append(size)
+        if ms[-1] > LONGEST_BATCH_MS or _saturated(sizes, ms):
+            break
+    return Costs.pruned(sizes, ms)
+
+
+def _doubling(last: int) -> Iterator[int]:
+    size = 1
+    while size < last:
+        yield size
+        size *= 2
+    yield last
+
+
+def _shortest_ms(run: Callable[[int], object], size: int, timer: Callable[[], float]) -> float:
+    run(size)
+    shortest = float("inf")
+    for _ in range(RUNS):
+        began = timer()
+        run(size)
+        shortest = min(shortest, 1000 * (timer() - began))
+    return shortest
+
+
+def _saturated(sizes: list[int], ms: list[float]) -> bool:
+    """Whether two doublings in a row have saved next to nothing per row."""
+    if len(sizes) < 3:
+        return False
+    before, _, now = (cost / size for size, cost in zip(sizes[-3:], ms[-3:], strict=True))
+    return before <= NEAR * now

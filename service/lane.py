@@ -1,0 +1,435 @@
+"""The lane: many callers' rows, one graph.
+
+One queue per model version and entry point. An idle device takes what is there at once; while it is busy
+rows gather. There is no timer and no window: what wakes the lane is an arrival or the end of a batch.
+
+The queue's state belongs to the thread of the event loop. Only :meth:`Lane._work` runs elsewhere, on the
+lane's worker, and touches a batch that is its own until it hands it back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from queue import SimpleQueue
+from typing import Final, Literal, Protocol
+
+from service.backends import DeviceLost, OutOfMemory
+from service.batch import Input, Job, Outputs, Piece, Rows, Stage
+from service.costs import Costs
+from service.errors import DeadlinePassed, Draining, EngineDead, QueueFull, ServiceError
+
+__all__ = ["Lane", "LaneObserver", "NoObserver", "Observer", "Rows", "Worker"]
+
+SHORT_MS: Final = 5.0  # a batch below this would end before the next could be formed and handed over
+SHARES: Final = 4  # a job takes at most this part of a batch before the next has its turn
+
+Reason = Literal["queue_full", "draining", "deadline", "cancelled", "engine_dead", "row_failed"]
+Work = Callable[[], None]
+
+_log = logging.getLogger(__name__)
+
+
+class LaneObserver(Protocol):
+    """Counts what one lane does; called on the event loop's thread."""
+
+    def ran(self, rows: int, padding_rows: int, run_s: float, waits_s: Sequence[float]) -> None:
+        """A batch has been answered; ``waits_s`` is how long each job that began in it had queued."""
+
+    def dropped(self, reason: Reason, rows: int) -> None:
+        """Rows will not be computed, or could not be."""
+
+    def closed(self) -> None:
+        """The lane is gone."""
+
+
+class Observer(Protocol):
+    """Watches all lanes."""
+
+    def lane(
+        self, model: str, version: str, entry: str, provider: str, waiting: Callable[[], int]
+    ) -> LaneObserver:
+        """A lane opens; ``waiting()`` is the number of rows in its queue."""
+
+
+class NoObserver:
+    """Watches nothing."""
+
+    def lane(
+        self, model: str, version: str, entry: str, provider: str, waiting: Callable[[], int]
+    ) -> LaneObserver:
+        return self
+
+    def ran(self, rows: int, padding_rows: int, run_s: float, waits_s: Sequence[float]) -> None: ...
+
+    def dropped(self, reason: Reason, rows: int) -> None: ...
+
+    def closed(self) -> None: ...
+
+
+class Worker:
+    """A thread that runs what it is given, in order."""
+
+    def __init__(self, name: str) -> None:
+        self._queue: SimpleQueue[Work | None] = SimpleQueue()
+        # A daemon: a graph that never returns must not keep the process alive.
+        threading.Thread(target=_serve, args=(self._queue,), name=name, daemon=True).start()
+
+    def __call__(self, work: Work) -> None:
+        self._queue.put(work)
+
+    def close(self) -> None:
+        """End after what has been given so far."""
+        self._queue.put(None)
+
+
+def _serve(queue: SimpleQueue[Work | None]) -> None:
+    while (work := queue.get()) is not None:
+        work()
+        del work  # it holds a batch, and through it a model, while this thread waits for the next
+
+
+class Batch:
+    """Pieces that run together."""
+
+    __slots__ = ("answers", "began", "error", "pieces", "rows", "run_s", "size")
+
+    def __init__(self, pieces: list[Piece]) -> None:
+        self.pieces = pieces
+        self.rows = sum(piece.rows for piece in pieces)
+        self.size = self.rows
+        self.began = 0.0
+        self.run_s = 0.0
+        self.answers: list[Outputs | None] = []
+        self.error: BaseException | None = None
+
+
+class Lane:
+    """Gathers the rows of concurrent callers into batches, and gives each caller its own back.
+
+    Args:
+        stage: runs a batch.
+        costs: of each size of batch.
+        queue_ms: how much work may wait.
+        start: runs work on the lane's worker, in order.
+        observer: counts.
+        clock: in seconds, the same that deadlines are on.
+        lost: told once, when the device is lost.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        costs: Costs,
+        queue_ms: float,
+        start: Callable[[Work], None],
+        observer: LaneObserver | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        lost: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stage, self._costs, self._start = stage, costs, start
+        self._observer: LaneObserver = observer or NoObserver()
+        self._clock, self._lost = clock, lost
+        self._in_flight = 2 if costs.ms[-1] < SHORT_MS else 1
+        self._limit = max(1, int(queue_ms / costs.row_ms))
+        self._ring: OrderedDict[Job, None] = OrderedDict()  # whose turn it is comes first
+        self._broken: deque[Batch] = deque()  # the parts of batches that failed
+        self._flying: set[Batch] = set()
+        self._rows = 0  # that wait in the ring
+        self._weight = 0  # the same, but see _weigh
+        self._awake = False
+        self._mended = False  # whether the last batch was a part of a broken one
+        self._end: tuple[Reason, Callable[[], ServiceError]] | None = None
+        self._quiet = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """Rows in the queue."""
+        return self._rows
+
+    def busy_s(self) -> float:
+        """How long the oldest batch has been with the device, 0 if there is none."""
+        return max((self._clock() - batch.began for batch in self._flying), default=0.0)
+
+    # Arrival ------------------------------------------------------------------------------------------
+
+    async def submit(
+        self, inputs: tuple[Input, ...], rows: int, deadline: float, admitted: bool = False
+    ) -> Rows:
+        """Wait for the outputs of some rows.
+
+        Args:
+            inputs: one for each of the entry point, in the manifest's order: (rows, ...) of its dtype, or
+                where its noise is found. They are read until the answer is there.
+            rows: how many; any number, a job larger than a batch is cut and put together again.
+            deadline: on the lane's clock; whoever still queues then is dropped.
+            admitted: a further part of an answer that has begun, which the queue may not refuse.
+
+        Raises:
+            QueueFull, Draining, EngineDead, DeadlinePassed: and no work is done.
+            ValueError: if an input does not fit the entry point.
+        """
+        job = self._admit(inputs, rows, deadline, admitted)
+        try:
+            return await job.future
+        except asyncio.CancelledError:
+            self._forget(job)
+            raise
+
+    def _admit(self, inputs: tuple[Input, ...], rows: int, deadline: float, admitted: bool) -> Job:
+        if self._end is not None:
+            reason, refusal = self._end
+            self._observer.dropped(reason, rows)
+            raise refusal()
+        self._check(inputs, rows)
+        weight = self._weigh(rows)
+        if self._ring and self._weight + weight > self._limit and not admitted:
+            self._observer.dropped("queue_full", rows)
+            raise self._full(rows)
+        job = Job(inputs, rows, deadline, self._clock(), self._loop.create_future())
+        self._ring[job] = None
+        self._rows += rows
+        self._weight += weight
+        self._wake()
+        return job
+
+    def _check(self, inputs: tuple[Input, ...], rows: int) -> None:
+        if rows < 1 or len(inputs) != len(self._stage.inputs):
+            raise ValueError(f"{rows} rows of {len(inputs)} inputs; needed are {len(self._stage.inputs)}")
+        for place, value in enumerate(inputs):
+            if not self._stage.accepts(place, value, rows):
+                seen = getattr(value, "shape", None), getattr(value, "dtype", value)
+                raise ValueError(f"input {self._stage.inputs[place]} of {rows} rows got {seen}")
+
+    def _weigh(self, rows: int) -> int:
+        """What a job of so many rows adds to the queue: it takes turns, so no one job fills it."""
+        return min(rows, max(1, self._limit // 2))
+
+    def _full(self, rows: int) -> QueueFull:
+        wait_ms = self._weight * self._costs.row_ms
+        return QueueFull(
+            f"{self._rows} rows are queued, about {wait_ms:.0f} ms of work; {rows} more do not fit into "
+            f"{self._limit * self._costs.row_ms:.0f} ms",
+            retry_after_s=wait_ms / 1000,
+        )
+
+    def _forget(self, job: Job) -> None:
+        """Its caller has left."""
+        if job in self._ring:
+            del self._ring[job]
+            self._observer.dropped("cancelled", self._leave(job))
+            self._settle()
+
+    def _leave(self, job: Job) -> int:
+        """Take what a job still has off the count."""
+        rows = job.rows - job.taken
+        self._rows -= rows
+        self._weight -= self._weigh(rows)
+        return rows
+
+    # Departure ----------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        """Form batches when this turn of the loop ends, so that all who arrive in it go together."""
+        if not self._awake and self._may_start():
+            self._awake = True
+            self._loop.call_soon(self._pump)
+
+    def _may_start(self) -> bool:
+        if not self._flying:
+            return bool(self._ring or self._broken)
+        # A batch that is not full can still grow while another runs.
+        return len(self._flying) < self._in_flight and self._rows >= self._costs.max_rows
+
+    def _pump(self) -> None:
+        self._awake = False
+        while self._may_start():
+            pieces = self._next()
+            if pieces:
+                self._launch(Batch(pieces))
+        self._settle()
+
+    def _next(self) -> list[Piece]:
+        """The next batch, a part of a broken one and fresh rows by turns."""
+        self._mended = bool(self._broken) and not (self._mended and self._ring)
+        return self._mend(self._broken.popleft()) if self._mended else self._gather()
+
+    def _gather(self) -> list[Piece]:
+        """Rows from the ring: each job takes a share and goes to the end, until the batch is full."""
+        now = self._clock()
+        room = self._costs.worth(self._rows)
+        share = max(1, self._costs.max_rows // SHARES)
+        pieces: dict[Job, Piece] = {}
+        while room and self._ring:
+            job, _ = self._ring.popitem(last=False)
+            if self._late(job, now):
+                self._leave(job)
+                continue
+            rows = min(share, room, job.rows - job.taken)
+            piece = pieces.setdefault(job, Piece(job, job.taken, 0))
+            piece.rows += rows
+            room -= rows
+            self._take(job, rows)
+        return list(pieces.values())
+
+    def _take(self, job: Job, rows: int) -> None:
+        left = self._leave(job) - rows
+        job.taken += rows
+        if left:
+            self._ring[job] = None
+            self._rows += left
+            self._weight += self._weigh(left)
+        if rows < job.rows and job.outputs is None:
+            job.outputs = self._stage.blank(job.rows)
+
+    def _mend(self, broken: Batch) -> list[Piece]:
+        """What is still wanted of a part of a batch that failed, and now fits."""
+        now = self._clock()
+        pieces = [p for p in broken.pieces if not p.job.future.done() and not self._late(p.job, now)]
+        part = Batch(pieces)
+        if part.rows > self._costs.max_rows:
+            self._broken.extendleft(reversed(self._halves(part)))
+            return []
+        return pieces
+
+    def _late(self, job: Job, now: float) -> bool:
+        """Whether nobody waits any more; whoever is past the deadline is told so."""
+        if job.future.done():
+            if job.future.cancelled():
+                self._observer.dropped("cancelled", job.left)
+            return True
+        if now < job.deadline:
+            return False
+        waited_ms = 1000 * (now - job.since)
+        job.future.set_exception(
+            DeadlinePassed(f"the deadline passed in the queue, after {waited_ms:.0f} ms")
+        )
+        self._observer.dropped("deadline", job.left)
+        return True
+
+    def _launch(self, batch: Batch) -> None:
+        batch.size = self._costs.size_of(batch.rows)
+        batch.began = self._clock()
+        self._flying.add(batch)
+        self._start(partial(self._work, batch))
+
+    def _work(self, batch: Batch) -> None:
+        """Run a batch; on the worker's thread."""
+        batch.began, began = self._clock(), time.perf_counter()
+        try:
+            batch.answers = self._stage.run(batch.pieces, batch.size)
+        except BaseException as error:  # whatever it is, callers wait for it, and so do the next batches
+            batch.error = error
+        batch.run_s = time.perf_counter() - began
+        with suppress(RuntimeError):  # the loop has been closed, and nobody waits
+            self._loop.call_soon_threadsafe(self._landed, batch)
+
+    # Return -------------------------------------------------------------------------------------------
+
+    def _landed(self, batch: Batch) -> None:
+        try:
+            if batch.error is None:
+                self._deliver(batch)
+            else:
+                self._break(batch, batch.error)
+        finally:
+            self._flying.discard(batch)
+            self._pump()
+
+    def _deliver(self, batch: Batch) -> None:
+        waits_s = [batch.began - piece.job.since for piece in batch.pieces if piece.start == 0]
+        for piece, answer in zip(batch.pieces, batch.answers, strict=True):
+            self._answer(piece, answer)
+        self._observer.ran(batch.rows, batch.size - batch.rows, batch.run_s, waits_s)
+
+    def _answer(self, piece: Piece, whole: Outputs | None) -> None:
+        job = piece.job
+        job.left -= piece.rows
+        if job.left == 0 and not job.future.done():
+            outputs = whole if job.outputs is None else job.outputs
+            assert outputs is not None
+            job.future.set_result(Rows(outputs, job.failed))
+
+    def _break(self, batch: Batch, error: BaseException) -> None:
+        """Find the row that a batch failed on by halving; everybody else is answered."""
+        if isinstance(error, DeviceLost):
+            self.kill(f"the device is lost: {error}")
+            return
+        if isinstance(error, OutOfMemory | MemoryError) and batch.size > 1:
+            self._costs = self._costs.halved(batch.size)
+            _log.warning(
+                "%d rows do not fit into memory; batches are now %d", batch.size, self._costs.max_rows
+            )
+        if batch.rows > 1:
+            self._broken.extend(self._halves(batch))
+            return
+        (piece,) = batch.pieces
+        piece.job.failed[piece.start] = f"{type(error).__name__}: {error}"
+        self._observer.dropped("row_failed", 1)
+        self._answer(piece, self._stage.blank(1))
+
+    def _halves(self, batch: Batch) -> list[Batch]:
+        middle, start = batch.rows // 2, 0
+        halves: tuple[list[Piece], list[Piece]] = [], []
+        for piece in batch.pieces:
+            cut = min(max(middle - start, 0), piece.rows)
+            for half, part in zip(halves, _split(piece, cut), strict=True):
+                half += part
+            if 0 < cut < piece.rows and piece.job.outputs is None:
+                piece.job.outputs = self._stage.blank(piece.job.rows)
+            start += piece.rows
+        return [Batch(half) for half in halves]
+
+    # The end ------------------------------------------------------------------------------------------
+
+    def kill(self, reason: str) -> None:
+        """Fail everyone who waits, and whoever comes: the device answers nothing any more."""
+        self._end = "engine_dead", lambda: EngineDead(reason)
+        self._fail_all()
+        self._lost(reason)
+
+    async def close(self, drain_s: float) -> None:
+        """Refuse who comes, answer who waits until ``drain_s`` have passed, and fail who is left."""
+        self._end = self._end or ("draining", lambda: Draining("the service is stopping"))
+        self._settle()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(drain_s):
+                await self._quiet.wait()
+        self._fail_all()
+
+    def _settle(self) -> None:
+        if self._end and not (self._ring or self._broken or self._flying):
+            self._quiet.set()
+
+    def _fail_all(self) -> None:
+        assert self._end is not None
+        reason, refusal = self._end
+        for job in self._jobs():
+            if not job.future.done():
+                job.future.set_exception(refusal())
+                self._observer.dropped(reason, job.left)
+        self._ring.clear()
+        self._broken.clear()
+        self._rows = self._weight = 0
+
+    def _jobs(self) -> Iterator[Job]:
+        yield from self._ring
+        for batch in (*self._broken, *self._flying):
+            yield from (piece.job for piece in batch.pieces)
+
+
+def _split(piece: Piece, cut: int) -> tuple[list[Piece], list[Piece]]:
+    """The first ``cut`` rows of a piece, and the rest; a side without rows has no piece."""
+    if cut == 0:
+        return [], [piece]
+    if cut == piece.rows:
+        return [piece], []
+    rest = Piece(piece.job, piece.start + cut, piece.rows - cut)
+    return [Piece(piece.job, piece.start, cut)], [rest]
