@@ -49,7 +49,7 @@ class Model(nn.Module, ABC):
     """
 
     family: ClassVar[str]
-    paper: ClassVar[str]
+    paper: str
     grades: ClassVar[Grades]
     data: DataSpace
     latent: LatentSpace | None

@@ -230,4 +230,5 @@ class Coupling(Bijection):
         return torch.cat((kept, self.transform.inverse(changed, *self._numbers(kept))), dim=1)
 
     def _numbers(self, kept: Array) -> tuple[Array, ...]:
-        return self.conditioner(kept).chunk(self.transform.parameters, dim=1)
+        numbers: tuple[Array, ...] = self.conditioner(kept).chunk(self.transform.parameters, dim=1)
+        return numbers

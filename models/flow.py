@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import torch
 from pydantic import Field
@@ -23,6 +23,11 @@ from models.bijections import (
 from models.laws import log_density
 from models.layers import Widths, interval
 from models.manifest import Contract, DataSpace, EntryName, Grades, LatentSpace, Support, Tensor
+
+PAPERS: Final = {
+    "additive": "Dinh, Krueger & Bengio 2014, arXiv 1410.8516",
+    "affine": "Dinh, Sohl-Dickstein & Bengio 2017, arXiv 1605.08803",
+}
 
 
 class FlowConfig(Contract):
@@ -56,7 +61,6 @@ class CouplingFlow(Model):
     """
 
     family = "flow"
-    paper = "Dinh, Sohl-Dickstein & Bengio 2017, arXiv 1605.08803"
     grades = Grades(density="exact", latents="bijection", generator="one_shot")
     latent: LatentSpace
     bin: Array
@@ -65,6 +69,7 @@ class CouplingFlow(Model):
         super().__init__()
         if data.size < 2:
             raise ValueError(f"data has rows of {data.size} dimension; a coupling needs at least 2")
+        self.paper = PAPERS[config.coupling]
         self.data = _reachable(data, config.margin)
         self.latent = LatentSpace(shape=(data.size,), prior=config.prior)
         self.prior = log_density(config.prior)

@@ -60,10 +60,11 @@ class VAE(Model):
     paper = "Kingma & Welling 2014, arXiv 1312.6114"
     grades = Grades(density="lower_bound", latents="posterior", generator="one_shot")
     latent: LatentSpace
+    likelihood: Binomial | Gaussian
 
     def __init__(self, config: VAEConfig, data: DataSpace) -> None:
         super().__init__()
-        likelihoods = {"bernoulli": Binomial, "gaussian": Gaussian}
+        likelihoods: dict[str, type[Binomial | Gaussian]] = {"bernoulli": Binomial, "gaussian": Gaussian}
         nets = {"mlp": mlp_nets, "conv": conv_nets}
         self.likelihood = likelihoods[config.likelihood](data)
         self.data = self.likelihood.data
@@ -116,8 +117,8 @@ class VAE(Model):
         Returns:
             log_w, (B, K), in nats.
         """
-        rows = (t.repeat_interleave(eps.shape[1], dim=0) for t in (x, *self.encode(x)))
-        return self._weigh(*rows, eps.flatten(0, 1)).unflatten(0, eps.shape[:2])
+        x, mean, std = (t.repeat_interleave(eps.shape[1], dim=0) for t in (x, *self.encode(x)))
+        return self._weigh(x, mean, std, eps.flatten(0, 1)).unflatten(0, eps.shape[:2])
 
     def log_likelihood(self, x: Array, z: Array) -> Array:
         """log p(x|z) of each row, (B,), in nats."""
