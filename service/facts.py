@@ -1,0 +1,167 @@
+"""What a manifest says, in the form in which requests ask for it: verbs, support, classes, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.manifest import EntryName, Manifest, Support, Verb
+from service.engine import Served
+from service.errors import CapabilityAbsent
+from service.schemas import Label, refuse, show
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Worked out once for each served model.
+
+    Attributes:
+        low, high: bounds of each dimension, (D,), or (1,) for all alike; ``None`` where nothing is bounded.
+        lattice: which dimensions are whole numbers, or ``None``.
+        scores: of held-out rows, ascending, in nats, or ``None``.
+    """
+
+    verbs: tuple[Verb, ...]
+    support: tuple[Support, ...]
+    low: Array | None
+    high: Array | None
+    lattice: Array | None
+    scores: Array | None
+
+    def violations(self, x: Array) -> Array:
+        """Which numbers of x (B, ...) lie outside the support, (B, D)."""
+        flat = x.reshape(len(x), -1)
+        bad = np.zeros(flat.shape, bool)
+        if self.low is not None:
+            bad |= flat < self.low
+        if self.high is not None:
+            bad |= flat > self.high
+        if self.lattice is not None:
+            bad |= self.lattice & (flat != np.rint(flat))
+        return bad
+
+    def check(self, x: Array, field: str) -> None:
+        """Refuse data outside the support, naming the first number.
+
+        Raises:
+            InvalidInput: if there is one.
+        """
+        bad = self.violations(x)
+        if not bad.any():
+            return
+        row, dimension = (int(i) for i in np.argwhere(bad)[0])
+        place = np.unravel_index(dimension, x.shape[1:])
+        allowed = _allowed(self.support[dimension if len(self.support) > 1 else 0])
+        where = "".join(f"/{i}" for i in (field, row, *place))
+        raise refuse(where, show(x[row].ravel()[dimension].item()), allowed)
+
+
+def _allowed(support: Support) -> str:
+    numbers = "whole numbers" if support.lattice else "numbers"
+    low = "" if support.low is None else f" from {support.low:g}"
+    return numbers + low + ("" if support.high is None else f" up to {support.high:g}")
+
+
+_FACTS: WeakKeyDictionary[Served, Facts] = WeakKeyDictionary()
+
+
+def facts(served: Served) -> Facts:
+    """The facts of a served model."""
+    found = _FACTS.get(served)
+    if found is None:
+        found = _FACTS[served] = _facts(served.manifest)
+    return found
+
+
+def _facts(manifest: Manifest) -> Facts:
+    support, calibration = manifest.data.support, manifest.calibration
+    low = np.array([-np.inf if s.low is None else s.low for s in support])
+    high = np.array([np.inf if s.high is None else s.high for s in support])
+    lattice = np.array([s.lattice for s in support])
+    return Facts(
+        verbs=verbs(manifest),
+        support=support,
+        low=low if np.isfinite(low).any() else None,
+        high=high if np.isfinite(high).any() else None,
+        lattice=lattice if lattice.any() else None,
+        scores=np.array(calibration.scores) if calibration else None,
+    )
+
+
+def verbs(manifest: Manifest) -> tuple[Verb, ...]:
+    """What callers may ask of a model; codes can only be decoded where the generator takes one."""
+    decode = manifest.entry_points.get("decode")
+    codes = decode is not None and decode.input("latent") is not None
+    return tuple(
+        verb for verb in manifest.verbs if codes or verb not in ("decode", "reconstruct", "interpolate")
+    )
+
+
+def require(served: Served, verb: Verb, others: Callable[[], Iterable[Served]]) -> None:
+    """Refuse a verb that the model lacks, naming its grades and the models that have it.
+
+    Args:
+        others: the models that could be asked instead.
+
+    Raises:
+        CapabilityAbsent: if so.
+    """
+    if verb in facts(served).verbs:
+        return
+    manifest = served.manifest
+    able = sorted({other.manifest.name for other in others() if verb in facts(other).verbs})
+    grades = manifest.grades.model_dump()
+    raise CapabilityAbsent(
+        f"{manifest.name} cannot {verb}: its grades are "
+        f"{', '.join(f'{part} {grade}' for part, grade in grades.items())}; "
+        f"models that can: {', '.join(able) or 'none'}",
+        grades=grades,
+        verbs=facts(served).verbs,
+        models=able,
+    )
+
+
+def labels(manifest: Manifest, entries: Sequence[EntryName], label: Label | None, count: int) -> Array | None:
+    """The class of each row, (B, ...), where one of the entry points takes it, else ``None``.
+
+    Raises:
+        InvalidInput: for a label that the model does not take, a missing one, or one that is no class.
+    """
+    points = (manifest.entry_points[entry] for entry in entries)
+    tensor = next((found for point in points if (found := point.input("label"))), None)
+    if tensor is None:
+        if label is not None:
+            raise refuse("/label", show(label), f"no label, {manifest.name} takes none")
+        return None
+    numbers = _classes(manifest, label, count)
+    return np.array(numbers, tensor.dtype).reshape(count, *tensor.row_shape)
+
+
+def _classes(manifest: Manifest, label: Label | None, count: int) -> list[int]:
+    names = manifest.data.labels
+    if label is None:
+        raise refuse("/label", "missing", f"a class of {manifest.name}: {_named(names)}")
+    if not isinstance(label, list):
+        return [_class(label, names, "/label")] * count
+    if len(label) != count:
+        raise refuse("/label", show(label), f"one label, or one for each of the {count} rows")
+    return [_class(item, names, f"/label/{row}") for row, item in enumerate(label)]
+
+
+def _class(label: int | str, names: tuple[str, ...] | None, field: str) -> int:
+    if isinstance(label, str) and names is not None and label in names:
+        return names.index(label)
+    if isinstance(label, int) and (names is None or label < len(names)):
+        return label
+    raise refuse(field, show(label), _named(names))
+
+
+def _named(names: tuple[str, ...] | None) -> str:
+    return "a number" if names is None else f"0 to {len(names) - 1}, or {', '.join(names)}"[:200]

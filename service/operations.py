@@ -1,0 +1,341 @@
+"""The six verbs, each a composition of a model's entry points; nothing here knows what family a model is.
+
+sample = decode of noise; encode; reconstruct = decode of encode; interpolate = decode of a path between two
+codes; loglik = log-mean-exp of log_weight. Noise travels as an address and is drawn where batches form.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import secrets
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.manifest import EntryName, Manifest, Role
+from service import noise
+from service.calls import Call, in_turns, log_weights, run
+from service.errors import LatentSpaceMismatch, TooLarge, UnknownLatent
+from service.facts import facts, labels, require
+from service.latents import concatenated, id_key, latent_ids, paced, recalled, row_keys, separated, split_id
+from service.mathematics import bits_per_dim, lerp, log_mean_exp, slerp, statuses, typicality
+from service.noise import Address
+from service.schemas import (
+    MAX_SAFE_INTEGER,
+    AddressEnd,
+    DecodeRequest,
+    EncodeRequest,
+    End,
+    IdEnd,
+    InputEnd,
+    InterpolateRequest,
+    LoglikRequest,
+    ReconstructRequest,
+    SampleRequest,
+    refuse,
+    rows,
+    show,
+)
+from service.wire import Answer, Stream, is_pictures
+
+DEFAULT_K: Final = 64
+IDS_NAMED: Final = 100  # of those that are unknown, in an answer
+PIECE_BYTES: Final = 1 << 20
+MAX_DRAWS: Final = 10_000_000  # rows times importance samples of one request; 80 MB of float64
+
+Array = NDArray[Any]
+
+
+async def sample(call: Call, request: SampleRequest) -> Answer:
+    """Rows ``offset`` to ``offset + n`` of a seed."""
+    _at_most(call.max_rows, "/n", request.n)
+    seed = _seed(call, request)
+    label = labels(call.manifest, ("decode",), request.label, request.n)
+    samples = await _samples(call, request, Address(seed, request.offset), request.n, label)
+    return _pictures(call, {**call.named(), "seed": seed, "offset": request.offset, "samples": samples})
+
+
+def is_long(call: Call, request: SampleRequest) -> bool:
+    """Whether the rows are better sent in pieces."""
+    return request.n > _piece_rows(call)
+
+
+def sample_stream(call: Call, request: SampleRequest, patience_s: float) -> Stream:
+    """The same rows, however many, in pieces that are made as they are taken.
+
+    Args:
+        patience_s: how long one piece may take.
+    """
+    if isinstance(request.label, list):
+        _at_most(call.max_rows, "/n", request.n)
+    seed = _seed(call, request)
+    tensor = call.gives("decode", "data")
+    fields = {**call.named(), "seed": seed, "offset": request.offset}
+    pieces = _ahead(_pieces(call, request, seed, patience_s))
+    return Stream(fields, (request.n, *tensor.row_shape), np.dtype(tensor.dtype), pieces)
+
+
+async def encode(call: Call, request: EncodeRequest) -> Answer:
+    """Codes, with ids under which the service remembers them."""
+    x = _data(call, "inputs", request.inputs)
+    label = labels(call.manifest, ("encode",), request.label, len(x))
+    outputs, cached, new = await _encode_remembered(call, x, label)
+    ids = await _remember(call, outputs["latent"], new)
+    std = {"std": outputs["std"]} if "std" in outputs else {}
+    fields = {**call.named(), "latents": outputs["latent"], **std, "ids": ids, "cached": cached}
+    return Answer(fields, "latents")
+
+
+async def decode(call: Call, request: DecodeRequest) -> Answer:
+    """Samples of codes, given as numbers or by id."""
+    z = await _codes(call, request)
+    label = labels(call.manifest, ("decode",), request.label, len(z))
+    samples = (await run(call, "decode", z, len(z), label))["data"]
+    return _pictures(call, {**call.named(), "samples": samples})
+
+
+async def reconstruct(call: Call, request: ReconstructRequest) -> Answer:
+    """Each row through its code and back."""
+    x = _data(call, "inputs", request.inputs)
+    label = labels(call.manifest, ("encode", "decode"), request.label, len(x))
+    z = (await run(call, "encode", x, len(x), label))["latent"]
+    samples = (await run(call, "decode", z, len(z), label))["data"]
+    return _pictures(call, {**call.named(), "samples": samples})
+
+
+async def interpolate(call: Call, request: InterpolateRequest) -> Answer:
+    """Steps along a path between two codes; the first and the last are the ends themselves."""
+    _at_most(call.max_rows, "/steps", request.steps)
+    label = labels(call.manifest, ("decode",), request.label, request.steps)
+    ends = [_end(call, request.start, "start", request), _end(call, request.end, "end", request)]
+    start, end = (z[0] for z in await in_turns(ends))
+    path, t = _path(call.manifest, request), np.linspace(0.0, 1.0, request.steps)
+    z = _walk(path, start, end, t)
+    samples = (await run(call, "decode", z, len(z), label))["data"]
+    return _pictures(call, {**call.named(), "path": path, "t": t, "samples": samples}, columns=len(t))
+
+
+async def loglik(call: Call, request: LoglikRequest) -> Answer:
+    """The log-likelihood of each row, or an estimate of it with its error, and what it is worth."""
+    x = _array(call, "log_weight", "data", "inputs", request.inputs)
+    label = labels(call.manifest, ("log_weight",), request.label, len(x))
+    known, calibration = facts(call.served), call.manifest.calibration
+    estimated = call.manifest.entry_points["log_weight"].input("noise") is not None
+    k, seed = _draws(request, call.manifest) if estimated else (1, 0)
+    _at_most(MAX_DRAWS, "/k", k * len(x))
+    log_w = np.full((len(x), k), -np.inf)
+    inside = ~known.violations(x).any(axis=1)
+    if inside.any():
+        log_w[inside] = await log_weights(call, x[inside], None if label is None else label[inside], k, seed)
+    score, error = log_mean_exp(log_w)
+    held_out = known.scores if calibration and calibration.k == k else None
+    members = {
+        "kind": call.manifest.grades.density,
+        "unit": "nats",
+        "k": k if estimated else None,
+        "seed": seed if estimated else None,
+        "log_likelihood": score,
+        "bits_per_dim": bits_per_dim(call.manifest.data, score),
+        "standard_error": error if estimated else None,
+        "p_value": None if held_out is None else typicality(score, held_out),
+        "status": statuses(score, held_out),
+    }
+    present = {name: value for name, value in members.items() if value is not None}
+    return Answer({**call.named(), **present}, "log_likelihood")
+
+
+# What requests bring
+
+
+def _at_most(limit: int, field: str, value: int) -> None:
+    if value > limit:
+        raise TooLarge(f"{field} is {value}; allowed: at most {limit}", field=field, limit=limit)
+
+
+def _seed(call: Call, request: SampleRequest) -> int:
+    """The seed asked for, or a new one, when the rest of the address is sound."""
+    last = request.offset + request.n
+    if last > MAX_SAFE_INTEGER:
+        raise refuse("/offset", f"{request.offset}, and offset + n {last}", f"up to {MAX_SAFE_INTEGER}")
+    prior = call.manifest.latent.prior if call.manifest.latent else None
+    if request.temperature != 1 and prior not in ("standard_normal", "logistic"):
+        raise refuse("/temperature", show(request.temperature), f"1 for a model whose prior is {prior}")
+    return secrets.randbelow(MAX_SAFE_INTEGER) if request.seed is None else request.seed
+
+
+def _array(call: Call, entry: EntryName, role: Role, field: str, value: list[Any] | Array) -> Array:
+    _at_most(call.max_rows, f"rows of /{field}", len(value))
+    tensor = call.takes(entry, role)
+    return rows(value, tensor.row_shape, tensor.dtype, field)
+
+
+def _data(call: Call, field: str, value: list[Any] | Array) -> Array:
+    """Rows to be encoded; they have to lie in the support."""
+    x = _array(call, "encode", "data", field, value)
+    facts(call.served).check(x, field)
+    return x
+
+
+def _draws(request: LoglikRequest, manifest: Manifest) -> tuple[int, int]:
+    """Importance samples and the seed of their noise; by default those of the calibration."""
+    calibration = manifest.calibration
+    k = request.k or (calibration.k if calibration else DEFAULT_K)
+    seed = request.seed if request.seed is not None else calibration.seed if calibration else 0
+    return k, seed
+
+
+async def _codes(call: Call, request: DecodeRequest) -> Array:
+    if request.ids is None:
+        assert request.latents is not None
+        return _array(call, "decode", "latent", "latents", request.latents)
+    _at_most(call.max_rows, "rows of /ids", len(request.ids))
+    return await _recall(call, request.ids)
+
+
+async def _end(call: Call, end: End, name: str, request: InterpolateRequest) -> Array:
+    """The code of one end of a walk, (1, ...)."""
+    match end:
+        case AddressEnd():
+            return _drawn(call, end)
+        case IdEnd():
+            return await _recall(call, [end.id])
+        case InputEnd():
+            require(call.served, "encode", call.others)
+            x = _data(call, f"{name}/input", [end.input])
+            label = labels(call.manifest, ("encode",), request.label, 1)
+            return (await run(call, "encode", x, 1, label))["latent"]
+    return _array(call, "decode", "latent", f"{name}/latent", [end.latent])
+
+
+def _drawn(call: Call, end: AddressEnd) -> Array:
+    """The code behind a row of ``/sample``, (1, ...)."""
+    latent = call.manifest.latent
+    assert latent is not None
+    dtype = call.takes("decode", "latent").dtype
+    return noise.draw([(Address(end.seed, end.index), 1)], latent.prior, latent.shape, dtype)
+
+
+def _path(manifest: Manifest, request: InterpolateRequest) -> str:
+    assert manifest.latent is not None
+    return request.path or ("slerp" if manifest.latent.prior == "standard_normal" else "lerp")
+
+
+def _walk(path: str, start: Array, end: Array, t: Array) -> Array:
+    """Codes along a path, (S, ...), the ends bit for bit."""
+    try:
+        z = (slerp if path == "slerp" else lerp)(start, end, t).astype(start.dtype)
+    except ValueError as error:
+        raise refuse("/path", f"'slerp' with {error}", "ends on one great circle, or the path lerp") from None
+    z[0], z[-1] = start, end
+    return z
+
+
+def _pictures(call: Call, fields: dict[str, Any], columns: int | None = None) -> Answer:
+    space = call.manifest.data
+    return Answer(fields, "samples", space.display if is_pictures(space) else None, columns)
+
+
+# Rows of a seed
+
+
+async def _samples(
+    call: Call, request: SampleRequest, address: Address, count: int, label: Array | None, more: bool = False
+) -> Array:
+    codes = replace(address, scale=request.temperature)
+    return (await run(call, "decode", codes, count, label, address, admitted=more))["data"]
+
+
+async def _pieces(
+    call: Call, request: SampleRequest, seed: int, patience_s: float
+) -> AsyncGenerator[Array, None]:
+    """The rows of a stream in order, about a megabyte at a time."""
+    step = _piece_rows(call)
+    for done in range(0, request.n, step):
+        count = min(step, request.n - done)
+        label = request.label[done : done + count] if isinstance(request.label, list) else request.label
+        classes = labels(call.manifest, ("decode",), label, count)
+        piece = replace(call, deadline=time.monotonic() + patience_s)
+        yield await _samples(piece, request, Address(seed, request.offset + done), count, classes, done > 0)
+
+
+def _piece_rows(call: Call) -> int:
+    tensor = call.gives("decode", "data")
+    return max(1, PIECE_BYTES // (np.dtype(tensor.dtype).itemsize * math.prod(tensor.row_shape)))
+
+
+async def _ahead(pieces: AsyncGenerator[Array, None]) -> AsyncGenerator[Array, None]:
+    """The same pieces; the next one is made while one is sent."""
+    coming = asyncio.ensure_future(anext(pieces, None))
+    try:
+        while (piece := await coming) is not None:
+            coming = asyncio.ensure_future(anext(pieces, None))
+            yield piece
+    finally:
+        coming.cancel()
+
+
+# Codes by id
+
+
+async def _recall(call: Call, ids: Sequence[str]) -> Array:
+    """The codes of ids, (B, ...)."""
+    for latent_id in ids:
+        _same_space(call.manifest, latent_id)
+    digest = call.served.artifact.digest
+    held = recalled(digest, ids, await call.store.get([id_key(digest, latent_id) for latent_id in ids]))
+    unknown = [latent_id for latent_id, value in zip(ids, held, strict=True) if value is None]
+    if unknown:
+        raise UnknownLatent(
+            f"the id {unknown[0]} is not known here, or no longer; encode the row again",
+            ids=unknown[:IDS_NAMED],
+        )
+    tensor = call.gives("encode", "latent")
+    return separated([value for value in held if value is not None], [(tensor.row_shape, tensor.dtype)])[0]
+
+
+def _same_space(manifest: Manifest, latent_id: str) -> None:
+    model, version, _ = split_id(latent_id)
+    if (model, version) != (manifest.name, manifest.version):
+        raise LatentSpaceMismatch(
+            f"the id {latent_id} is of {model} version {version}; "
+            f"allowed: ids of {manifest.name} version {manifest.version}, which answers this request",
+            id=latent_id,
+        )
+
+
+async def _remember(call: Call, latents: Array, new: dict[bytes, bytes]) -> list[str]:
+    """Give codes their ids, and remember both the codes and the rows that they were made from."""
+    manifest, digest = call.manifest, call.served.artifact.digest
+    ids = await paced(lambda z: latent_ids(manifest.name, manifest.version, digest, z), [latents])
+    keys = (id_key(digest, latent_id) for latent_id in ids)
+    await call.store.put({**new, **dict(zip(keys, concatenated([latents]), strict=True))})
+    return ids
+
+
+async def _encode_remembered(
+    call: Call, x: Array, label: Array | None
+) -> tuple[dict[Role, Array], list[bool], dict[bytes, bytes]]:
+    """Outputs of encode, which of them were remembered, and what to remember of the others."""
+    digest, point = call.served.artifact.digest, call.manifest.entry_points["encode"]
+    inputs = [x] if label is None else [x, label]
+    keys = await paced(lambda *parts: row_keys(digest, "encode", parts), inputs)
+    held = await call.store.get(keys)
+    missing = [row for row, value in enumerate(held) if value is None]
+    cached = [value is not None for value in held]
+    if len(missing) == len(x):
+        outputs = await run(call, "encode", x, len(x), label)
+        return outputs, cached, dict(zip(keys, concatenated(list(outputs.values())), strict=True))
+    new: dict[bytes, bytes] = {}
+    if missing:
+        classes = None if label is None else label[missing]
+        made = await run(call, "encode", x[missing], len(missing), classes, places=missing)
+        for row, value in zip(missing, concatenated(list(made.values())), strict=True):
+            held[row] = new[keys[row]] = value
+    layout = [(tensor.row_shape, tensor.dtype) for tensor in point.outputs]
+    arrays = separated([value for value in held if value is not None], layout)
+    return {t.role: array for t, array in zip(point.outputs, arrays, strict=True)}, cached, new
