@@ -85,7 +85,7 @@ def test_an_encoder_that_is_not_the_inverse_breaks_the_round_trip(flow: LinearFl
     with torch.no_grad():
         flow.inverse[0, 0] *= 1.01
     broken = failing(certify(subject(flow)))
-    assert {"round trip decode∘encode onnx", "round trip encode∘decode eager float64"} <= broken
+    assert {"round trip onnx", "round trip eager float64"} <= broken
 
 
 def test_a_row_without_an_answer_is_counted(flow: LinearFlow) -> None:
