@@ -159,9 +159,8 @@ def _at_most(limit: int, field: str, value: int) -> None:
 
 def _seed(call: Call, request: SampleRequest) -> int:
     """The seed asked for, or a new one, when the rest of the address is sound."""
-    last = request.offset + request.n
-    if last > MAX_SAFE_INTEGER:
-        raise refuse("/offset", f"{request.offset}, and offset + n {last}", f"up to {MAX_SAFE_INTEGER}")
+    if request.offset + request.n > MAX_SAFE_INTEGER:
+        raise refuse("/offset", show(request.offset), f"offset + n up to {MAX_SAFE_INTEGER}")
     prior = call.manifest.latent.prior if call.manifest.latent else None
     if request.temperature != 1 and prior not in ("standard_normal", "logistic"):
         raise refuse("/temperature", show(request.temperature), f"1 for a model whose prior is {prior}")
