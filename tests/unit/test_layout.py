@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from service.settings import Settings
+from training.spec import read
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -53,6 +54,13 @@ def test_every_requirement_has_a_version() -> None:
     extras = [line for extra in PROJECT["optional-dependencies"].values() for line in extra]
     for wanted in map(Requirement, [*PROJECT["dependencies"], *extras]):
         assert versions[canonicalize_name(wanted.name)] in wanted.specifier
+
+
+def test_the_description_that_the_readme_prints_is_accepted(tmp_path: Path) -> None:
+    (printed,) = re.findall(r"^```toml\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    (tmp_path / "spec.toml").write_text(printed)
+    spec, _ = read(tmp_path / "spec.toml")
+    assert spec.entries.keys() == {"decode"}
 
 
 def test_the_changelog_knows_this_version() -> None:
