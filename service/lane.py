@@ -391,6 +391,8 @@ class Lane:
 
     def kill(self, reason: str) -> None:
         """Fail everyone who waits, and whoever comes: the device answers nothing any more."""
+        if self._end and self._end[0] == "engine_dead":
+            return
         self._end = "engine_dead", lambda: EngineDead(reason)
         self._fail_all()
         self._lost(reason)

@@ -1,0 +1,660 @@
+"""The laws of the lane: time and the device are moved by hand, the graph is a real one."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import tempfile
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from service.artifact import open_artifact
+from service.backends import DeviceLost, GraphError, OnnxGraph, OutOfMemory
+from service.batch import Stage
+from service.costs import Costs
+from service.errors import DeadlinePassed, Draining, EngineDead, QueueFull
+from service.lane import Lane, Rows, Worker
+from service.noise import Address, draw
+from tests import graphs
+
+Array = NDArray[Any]
+P = ParamSpec("P")
+
+POISON = -1.0
+SIZES = (1, 2, 4, 8)
+
+
+def looped(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+    """Run a test on an event loop of its own."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        asyncio.run(test(*args, **kwargs))  # type: ignore[arg-type]
+
+    return run
+
+
+@functools.cache
+def poison() -> tuple[Any, Any, OnnxGraph]:
+    """The graph x = 2 z in ONNX Runtime, which fails on a batch with a row of -1 or less."""
+    with tempfile.TemporaryDirectory() as root:
+        artifact = open_artifact(graphs.poison(Path(root)))
+        entry = artifact.manifest.entry_points["decode"]
+        return artifact.manifest, entry, OnnxGraph(artifact.read(entry.files["onnx"]), entry, "cpu", 1)
+
+
+async def settle() -> None:
+    """Let the event loop do what it has to do now."""
+    for _ in range(8):
+        await asyncio.sleep(0)
+
+
+class Bench:
+    """A lane on a device that runs a batch when it is told to."""
+
+    provider = "by hand"
+
+    def __init__(
+        self, sizes: tuple[int, ...] = SIZES, ms: tuple[float, ...] | None = None, queue_ms: float = 1e9
+    ) -> None:
+        manifest, entry, self._graph = poison()
+        self.now = 0.0
+        self.memory_rows = sizes[-1]
+        self.broken: BaseException | None = None
+        self.batches: list[list[float]] = []
+        self.ran_rows: list[tuple[int, int]] = []
+        self.waits_s: list[float] = []
+        self.losses: list[tuple[str, int]] = []
+        self.lost: list[str] = []
+        self._works: deque[Callable[[], None]] = deque()
+        self.lane = Lane(
+            Stage(self, manifest, entry, sizes[-1]),
+            Costs(sizes, ms or (1.0,) * len(sizes)),
+            queue_ms,
+            self._works.append,
+            self,
+            lambda: self.now,
+            self.lost.append,
+        )
+
+    # The graph
+
+    def __call__(self, inputs: Sequence[Array]) -> Sequence[Array]:
+        self.batches.append(inputs[0].ravel().tolist())
+        if self.broken is not None:
+            raise self.broken
+        if len(inputs[0]) > self.memory_rows:
+            raise OutOfMemory("no room")
+        return self._graph(inputs)
+
+    # The observer
+
+    def ran(self, rows: int, padding_rows: int, run_s: float, waits_s: Sequence[float]) -> None:
+        assert run_s >= 0
+        self.ran_rows.append((rows, padding_rows))
+        self.waits_s += waits_s
+
+    def dropped(self, reason: str, rows: int) -> None:
+        self.losses.append((reason, rows))
+
+    def closed(self) -> None: ...
+
+    # The callers and the device
+
+    async def ask(self, *values: float, deadline: float = 1e9, admitted: bool = False) -> asyncio.Task[Rows]:
+        """A caller, who has arrived when this returns."""
+        column = np.array(values, np.float32).reshape(-1, 1)
+        task = asyncio.ensure_future(self.lane.submit((column,), len(column), deadline, admitted))
+        await settle()
+        return task
+
+    async def step(self) -> None:
+        """Let the device end one batch."""
+        self._works.popleft()()
+        await settle()
+
+    async def finish(self) -> None:
+        while self._works:
+            await self.step()
+
+    @property
+    def handed_over(self) -> int:
+        """Batches that the device has and has not ended."""
+        return len(self._works)
+
+    def assert_idle(self) -> None:
+        lane = self.lane
+        assert not lane._ring
+        assert not lane._broken
+        assert not lane._flying
+        assert not self._works
+        assert (lane.waiting, lane._weight, lane.busy_s()) == (0, 0, 0.0)
+
+
+def values_of(task: asyncio.Task[Rows]) -> list[float]:
+    return [float(v) for v in task.result().outputs[0].ravel()]
+
+
+# Work-conserving ------------------------------------------------------------------------------------------
+
+
+@looped
+async def test_an_idle_device_takes_what_is_there_at_once() -> None:
+    bench = Bench()
+    task = await bench.ask(1)
+    assert bench.handed_over == 1
+    await bench.step()
+    assert values_of(task) == [2]
+    bench.assert_idle()
+
+
+@looped
+async def test_rows_that_arrive_in_one_turn_of_the_loop_go_together() -> None:
+    bench = Bench()
+    inputs = [graphs.f32([[i]]) for i in range(3)]
+    tasks = [asyncio.ensure_future(bench.lane.submit((x,), 1, 1e9)) for x in inputs]
+    await settle()
+    await bench.finish()
+    assert [values_of(task) for task in tasks] == [[0], [2], [4]]
+    assert bench.batches == [[0, 1, 2, 2]]
+
+
+@looped
+async def test_while_the_device_is_busy_rows_gather_and_go_when_it_ends() -> None:
+    bench = Bench()
+    first = await bench.ask(0)
+    others = [await bench.ask(i) for i in (1, 2, 3)]
+    assert bench.handed_over == 1
+    await bench.step()
+    assert first.done()
+    assert bench.handed_over == 1
+    await bench.step()
+    assert [values_of(task) for task in others] == [[2], [4], [6]]
+    assert bench.batches == [[0], [1, 2, 3, 3]]
+
+
+@looped
+async def test_a_full_batch_is_ready_when_the_device_ends_and_a_partial_one_still_grows() -> None:
+    bench = Bench()
+    await bench.ask(0)
+    await bench.ask(*range(7))
+    assert bench.handed_over == 1
+    await bench.ask(7)
+    assert bench.handed_over == 2
+    await bench.ask(*range(20))
+    assert bench.handed_over == 2
+    await bench.finish()
+    bench.assert_idle()
+
+
+@looped
+async def test_before_long_batches_nothing_is_committed_ahead() -> None:
+    bench = Bench(ms=(10.0, 20.0, 40.0, 80.0))
+    await bench.ask(0)
+    await bench.ask(*range(20))
+    assert bench.handed_over == 1
+    await bench.finish()
+
+
+# Sizes ----------------------------------------------------------------------------------------------------
+
+
+@looped
+async def test_batches_are_padded_to_a_size_that_was_warmed() -> None:
+    bench = Bench()
+    for count in range(1, 9):
+        task = await bench.ask(*range(count))
+        await bench.finish()
+        assert values_of(task) == [2.0 * i for i in range(count)]
+    assert [len(batch) for batch in bench.batches] == [1, 2, 4, 4, 8, 8, 8, 8]
+    assert bench.ran_rows[2] == (3, 1)
+
+
+@looped
+async def test_rows_stay_behind_where_padding_would_cost_more() -> None:
+    bench = Bench(ms=(1.0, 2.0, 4.0, 8.0))
+    task = await bench.ask(*range(7))
+    await bench.finish()
+    assert [len(batch) for batch in bench.batches] == [4, 2, 1]
+    assert values_of(task) == [0, 2, 4, 6, 8, 10, 12]
+
+
+@looped
+async def test_a_large_job_is_cut_and_comes_back_in_order() -> None:
+    bench = Bench()
+    task = await bench.ask(*range(1000))
+    await bench.finish()
+    assert values_of(task) == [2.0 * i for i in range(1000)]
+    assert [len(batch) for batch in bench.batches] == [8] * 125
+    bench.assert_idle()
+
+
+# Fairness -------------------------------------------------------------------------------------------------
+
+
+@looped
+async def test_a_single_row_behind_a_hundred_thousand_is_in_the_very_next_batch() -> None:
+    bench = Bench(ms=(10.0,) * 4)
+    large = await bench.ask(*range(100_000))
+    single = await bench.ask(7)
+    await bench.step()
+    assert not single.done()
+    await bench.step()
+    assert values_of(single) == [14]
+    assert not large.done()
+    large.cancel()
+    await settle()
+    await bench.finish()
+    bench.assert_idle()
+
+
+@looped
+async def test_large_jobs_share_the_device_evenly() -> None:
+    bench = Bench()
+    tasks = [await bench.ask(*range(start, start + 400)) for start in (0, 1000, 2000)]
+    for _ in range(60):
+        await bench.step()
+    taken = [job.taken for job in bench.lane._ring]
+    assert max(taken) - min(taken) <= 8 + 16  # the first had two batches before the others came
+    await bench.finish()
+    assert [values_of(task)[-1] for task in tasks] == [798, 2798, 4798]
+
+
+@looped
+async def test_small_jobs_are_answered_in_the_order_of_their_arrival() -> None:
+    bench = Bench()
+    order: list[int] = []
+    tasks = [await bench.ask(i) for i in range(30)]
+    for i, task in enumerate(tasks):
+        task.add_done_callback(functools.partial(lambda number, _: order.append(number), i))
+    await bench.finish()
+    assert order == list(range(30))
+
+
+# The bounded queue ----------------------------------------------------------------------------------------
+
+
+@looped
+async def test_a_full_queue_refuses_and_says_when_to_come_again() -> None:
+    bench = Bench(ms=(8.0,) * 4, queue_ms=10)  # a row costs a millisecond: ten rows
+    await bench.ask(0)
+    waiting = [await bench.ask(*range(5)), await bench.ask(*range(5))]
+    refused = await bench.ask(1)
+    assert isinstance(refused.exception(), QueueFull)
+    assert refused.exception().extra["retry_after_s"] == pytest.approx(0.010)  # type: ignore[union-attr]
+    assert bench.losses == [("queue_full", 1)]
+    more = await bench.ask(1, admitted=True)
+    await bench.finish()
+    assert [len(values_of(task)) for task in (*waiting, more)] == [5, 5, 1]
+    assert values_of(await finished(bench, await bench.ask(3))) == [6]
+    bench.assert_idle()
+
+
+async def finished(bench: Bench, task: asyncio.Task[Rows]) -> asyncio.Task[Rows]:
+    await bench.finish()
+    return task
+
+
+@looped
+async def test_a_job_larger_than_the_queue_is_taken_and_leaves_room_for_small_ones() -> None:
+    bench = Bench(ms=(8.0,) * 4, queue_ms=10)
+    await bench.ask(0)
+    large, small = await bench.ask(*range(100)), await bench.ask(1)
+    also_large, third = await bench.ask(*range(100)), await bench.ask(*range(100))
+    assert isinstance(also_large.exception(), QueueFull)
+    assert isinstance(third.exception(), QueueFull)
+    await bench.finish()
+    assert len(values_of(large)) == 100
+    assert values_of(small) == [2]
+    bench.assert_idle()
+
+
+# Deadlines and callers who leave --------------------------------------------------------------------------
+
+
+@looped
+async def test_a_deadline_counts_the_time_in_the_queue_and_late_rows_cost_the_device_nothing() -> None:
+    bench = Bench()
+    await bench.ask(0)
+    late, timely = await bench.ask(1, deadline=5), await bench.ask(2, deadline=50)
+    bench.now = 5.0
+    await bench.finish()
+    assert isinstance(late.exception(), DeadlinePassed)
+    assert "after 5000 ms" in str(late.exception())
+    assert values_of(timely) == [4]
+    assert bench.batches == [[0], [2]]
+    assert bench.losses == [("deadline", 1)]
+    assert bench.waits_s == [5.0, 5.0]  # until the device took them
+
+
+@looped
+async def test_the_rest_of_a_cut_job_is_dropped_when_its_deadline_passes() -> None:
+    bench = Bench(ms=(10.0,) * 4)
+    task = await bench.ask(*range(100), deadline=5)
+    await bench.step()
+    bench.now = 6.0
+    await bench.finish()
+    assert isinstance(task.exception(), DeadlinePassed)
+    assert len(bench.batches) == 2
+    bench.assert_idle()
+
+
+@looped
+async def test_a_caller_who_leaves_frees_the_queue_at_once() -> None:
+    bench = Bench(ms=(8.0,) * 4, queue_ms=10)
+    await bench.ask(0)
+    leaving = [await bench.ask(*range(5)), await bench.ask(*range(5))]
+    for task in leaving:
+        task.cancel()
+    await settle()
+    assert bench.lane.waiting == 0
+    staying = await bench.ask(*range(10))
+    await bench.finish()
+    assert len(values_of(staying)) == 10
+    assert bench.losses == [("cancelled", 5), ("cancelled", 5)]
+    bench.assert_idle()
+
+
+@looped
+async def test_a_caller_who_leaves_while_the_device_works_disturbs_nobody() -> None:
+    bench = Bench()
+    await bench.ask(0)
+    leaving, staying = await bench.ask(1), await bench.ask(2)
+    await bench.step()
+    leaving.cancel()
+    await bench.finish()
+    assert leaving.cancelled()
+    assert values_of(staying) == [4]
+    bench.assert_idle()
+
+
+# Failures -------------------------------------------------------------------------------------------------
+
+
+@looped
+async def test_a_poisoned_row_costs_one_row() -> None:
+    bench = Bench()
+    await bench.ask(0)
+    callers = [await bench.ask(*v) for v in ([1, 2], [3, POISON, 4], [5])]
+    await bench.finish()
+    assert [values_of(task) for task in callers] == [[2, 4], [6, 0, 8], [10]]
+    assert [list(task.result().failed) for task in callers] == [[], [1], []]
+    assert "out of data bounds" in callers[1].result().failed[1]
+    assert bench.losses == [("row_failed", 1)]
+    bench.assert_idle()
+
+
+@looped
+async def test_fresh_rows_take_turns_with_the_parts_of_a_broken_batch() -> None:
+    bench = Bench(ms=(10.0,) * 4)
+    broken = await bench.ask(*[POISON] * 8)
+    await bench.step()
+    fresh = await bench.ask(1)
+    await bench.step()
+    await bench.step()
+    assert fresh.done()
+    assert not broken.done()
+    await bench.finish()
+    assert list(broken.result().failed) == list(range(8))
+
+
+@looped
+async def test_a_graph_with_a_wrong_row_count_fails_and_is_never_cut_wrongly() -> None:
+    bench = Bench()
+    bench._graph = lambda inputs: [np.zeros((3, 1), np.float32)]  # type: ignore[assignment]
+    task = await bench.ask(1, 2)
+    await bench.finish()
+    assert set(task.result().failed) == {0, 1}
+    assert "gave x as float32[3, 1], the manifest says float32[1, 1]" in task.result().failed[0]
+
+
+@pytest.mark.parametrize("error", [GraphError("no"), ValueError(), SystemExit(1), KeyboardInterrupt()])
+@looped
+async def test_whatever_a_graph_raises_the_lane_goes_on(error: BaseException) -> None:
+    bench = Bench()
+    bench.broken = error
+    task = await bench.ask(1, 2, 3)
+    await bench.finish()
+    assert sorted(task.result().failed) == [0, 1, 2]
+    bench.broken = None
+    assert values_of(await finished(bench, await bench.ask(4))) == [8]
+    bench.assert_idle()
+
+
+@looped
+async def test_out_of_memory_halves_the_batches_from_then_on_and_nobody_is_failed() -> None:
+    bench = Bench()
+    bench.memory_rows = 3
+    task = await bench.ask(*range(20))
+    await bench.finish()
+    assert values_of(task) == [2.0 * i for i in range(20)]
+    assert not task.result().failed
+    seen = len(bench.batches)
+    await bench.ask(*range(20))
+    await bench.finish()
+    assert max(len(batch) for batch in bench.batches[seen:]) == 2
+    bench.assert_idle()
+
+
+@looped
+async def test_a_lost_device_fails_everyone_and_says_so_once() -> None:
+    bench = Bench()
+    running, waiting = await bench.ask(*range(30)), await bench.ask(1)
+    bench.broken = DeviceLost("CUDA failure 700")
+    await bench.finish()
+    late = await bench.ask(2)
+    for task in (running, waiting, late):
+        assert isinstance(task.exception(), EngineDead)
+        assert "CUDA failure 700" in str(task.exception())
+    assert bench.lost == ["the device is lost: CUDA failure 700"]
+    bench.assert_idle()
+
+
+@looped
+async def test_an_input_that_does_not_fit_is_refused_before_it_meets_others() -> None:
+    bench = Bench()
+    for misfit in (np.zeros((1, 2), np.float32), np.zeros((1, 1)), np.zeros((2, 1), np.float32)):
+        with pytest.raises(ValueError, match="of 1 rows got"):
+            await bench.lane.submit((misfit,), 1, 1e9)
+    with pytest.raises(ValueError, match="needed are 1"):
+        await bench.lane.submit((), 1, 1e9)
+    bench.assert_idle()
+
+
+@looped
+async def test_an_observer_that_fails_wedges_nothing() -> None:
+    bench = Bench()
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no space left on the metrics device")
+
+    bench.ran = fail  # type: ignore[method-assign, assignment]
+    tasks = [await bench.ask(i) for i in range(3)]
+    await bench.finish()
+    assert [values_of(task) for task in tasks] == [[0], [2], [4]]
+    assert complaints
+    bench.assert_idle()
+
+
+# The end --------------------------------------------------------------------------------------------------
+
+
+@looped
+async def test_closing_answers_who_is_queued_and_refuses_who_comes() -> None:
+    bench = Bench()
+    queued = [await bench.ask(i) for i in range(3)]
+    closing = asyncio.ensure_future(bench.lane.close(60))
+    await settle()
+    refused = await bench.ask(9)
+    assert isinstance(refused.exception(), Draining)
+    assert not closing.done()
+    await bench.finish()
+    assert closing.done()
+    assert [values_of(task) for task in queued] == [[0], [2], [4]]
+    bench.assert_idle()
+
+
+@looped
+async def test_when_the_drain_ends_whoever_is_left_gets_a_reason() -> None:
+    bench = Bench()
+    left = [await bench.ask(i) for i in range(3)]
+    await bench.lane.close(0)
+    await settle()
+    assert all(isinstance(task.exception(), Draining) for task in left)
+    await bench.finish()  # the device comes back too late, and that is no harm
+    bench.assert_idle()
+
+
+@looped
+async def test_an_idle_lane_closes_at_once() -> None:
+    bench = Bench()
+    await asyncio.wait_for(bench.lane.close(60), 1)
+
+
+# Noise ----------------------------------------------------------------------------------------------------
+
+
+@looped
+async def test_noise_is_drawn_where_it_was_asked_for_whatever_shares_the_batch() -> None:
+    bench = Bench(sizes=(1, 2, 4, 8, 16))
+    first, second = Address(3, offset=7, scale=0.1), Address(4, scale=0.1)
+    await bench.ask(0)
+    column = graphs.f32([[0.5], [0.25]])
+    tasks = [
+        asyncio.ensure_future(bench.lane.submit((value,), rows, 1e9))
+        for value, rows in ((first, 3), (column, 2), (second, 21))
+    ]
+    await settle()
+    await bench.finish()
+    outputs = [task.result().outputs[0] for task in tasks]
+    for output, address in ((outputs[0], first), (outputs[2], second)):
+        noise = draw([(address, len(output))], "standard_normal", (1,))
+        assert output.tobytes() == (2 * noise).tobytes()
+    assert outputs[1].ravel().tolist() == [1, 0.5]
+
+
+# Everything at once ---------------------------------------------------------------------------------------
+
+arrivals = st.tuples(
+    st.just("arrive"),
+    st.lists(st.sampled_from([POISON, 0, 0, 0, 0, 0]), min_size=1, max_size=20),
+    st.sampled_from([0.0, 1.0, 3.0, 1e9]),
+    st.booleans(),
+)
+events = st.lists(
+    arrivals
+    | arrivals
+    | st.tuples(st.just("cancel"), st.integers(0, 30))
+    | st.tuples(st.just("tick"), st.sampled_from([0.5, 2.0]))
+    | st.tuples(st.just("step"))
+    | st.tuples(st.just("step"))
+    | st.tuples(st.just("memory"), st.integers(1, 8)),
+    max_size=40,
+)
+ends = st.sampled_from(["nothing", "close", "close at once", "lose the device"])
+costs = st.sampled_from([(1.0, 1.0, 1.0, 1.0), (1.0, 2.0, 4.0, 8.0), (10.0, 11.0, 12.0, 13.0)])
+
+
+@settings(max_examples=300, deadline=None)
+@given(events, ends, costs, st.sampled_from([5.0, 30.0, 1e9]))
+@looped
+async def test_every_caller_gets_its_own_rows_or_a_reason_and_the_lane_ends_idle(
+    script: list[tuple[Any, ...]], end: str, ms: tuple[float, ...], queue_ms: float
+) -> None:
+    bench, callers = Bench(ms=ms, queue_ms=queue_ms), list[Caller]()
+    for event in script:
+        match event:
+            case ("arrive", marks, within, admitted):
+                values = [m or 100.0 * len(callers) + i for i, m in enumerate(marks)]
+                task = await bench.ask(*values, deadline=bench.now + within, admitted=admitted)
+                callers.append(Caller(values, bench.now + within, task))
+            case ("cancel", number) if callers:
+                callers[number % len(callers)].task.cancel()
+            case ("tick", seconds):
+                bench.now += seconds
+            case ("step",) if bench.handed_over:
+                await bench.step()
+            case ("memory", rows):
+                bench.memory_rows = rows
+    closing = await conclude(bench, end)
+    await bench.finish()
+    await settle()
+    assert closing is None or closing.done()
+    for caller in callers:
+        caller.check(bench.now, end)
+    bench.assert_idle()
+
+
+class Caller:
+    def __init__(self, values: list[float], deadline: float, task: asyncio.Task[Rows]) -> None:
+        self.values, self.deadline, self.task = values, deadline, task
+
+    def check(self, now: float, end: str) -> None:
+        assert self.task.done()
+        if self.task.cancelled():
+            return
+        error = self.task.exception()
+        if error is None:
+            rows = self.task.result()
+            poisoned = [i for i, value in enumerate(self.values) if value == POISON]
+            assert sorted(rows.failed) == poisoned
+            right = [0.0 if value == POISON else 2 * value for value in self.values]
+            assert rows.outputs[0].ravel().tolist() == right
+        elif isinstance(error, DeadlinePassed):
+            assert self.deadline <= now
+        elif not isinstance(error, QueueFull):
+            assert isinstance(error, EngineDead if end == "lose the device" else Draining)
+            assert end != "nothing"
+
+
+async def conclude(bench: Bench, end: str) -> asyncio.Task[None] | None:
+    if end == "lose the device":
+        bench.broken = DeviceLost("gone")
+    if end in ("close", "close at once"):
+        closing = asyncio.ensure_future(bench.lane.close(0 if end == "close at once" else 60))
+        await settle()
+        return closing
+    return None
+
+
+# On real threads ------------------------------------------------------------------------------------------
+
+
+@looped
+async def test_on_a_real_thread_hundreds_of_callers_get_their_own_rows() -> None:
+    manifest, entry, graph = poison()
+    worker = Worker("test")
+    costs = Costs((1, 2, 4, 8, 16, 32), (0.1,) * 6)
+    lane = Lane(Stage(graph, manifest, entry, 32), costs, 1e9, worker)
+    dice = np.random.default_rng(0)
+
+    async def call(number: int) -> None:
+        values = dice.integers(0, 1000, dice.integers(1, 90)).astype(np.float32)
+        values[dice.random(len(values)) < 0.01] = POISON
+        task = asyncio.ensure_future(lane.submit((values[:, None],), len(values), 1e9))
+        if number % 7 == 0:
+            await asyncio.sleep(dice.random() / 100)
+            task.cancel()
+        try:
+            rows = await task
+        except asyncio.CancelledError:
+            return
+        assert sorted(rows.failed) == np.flatnonzero(values == POISON).tolist()
+        right = np.where(values == POISON, 0, 2 * values)
+        assert rows.outputs[0].ravel().tolist() == right.tolist()
+
+    await asyncio.wait_for(asyncio.gather(*(call(i) for i in range(400))), 30)
+    await lane.close(5)
+    worker.close()
+    assert lane.waiting == 0
+    assert not lane._flying
