@@ -41,6 +41,15 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two artifacts that are ready at once, for tests that start more than one service."""
+    root = tmp_path_factory.mktemp("quick")
+    graphs.linear_flow(root)
+    graphs.gaussian_vae(root)
+    return root
+
+
 class Client:
     """Calls the application without a socket."""
 

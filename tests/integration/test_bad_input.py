@@ -199,8 +199,8 @@ async def test_an_unknown_model_version_or_id_is_404(client: Client) -> None:
     reason(await client.get("/nothing/here"), 404, "not_found")
 
 
-async def test_an_expired_id_is_404(artifacts: Path) -> None:
-    async with serving(artifacts, latent_ttl_s=1) as client:
+async def test_an_expired_id_is_404(quick: Path) -> None:
+    async with serving(quick, latent_ttl_s=1) as client:
         ids = (await client.ask("encode", model="linear", inputs=[ROW]))["ids"]
         await client.ask("decode", model="linear", ids=ids)
         await asyncio.sleep(1.05)

@@ -84,8 +84,8 @@ async def test_a_drain_has_an_end(artifacts: Path) -> None:
         await asyncio.gather(*stuck, return_exceptions=True)
 
 
-async def test_a_dead_device_is_neither_live_nor_ready(artifacts: Path) -> None:
-    async with serving(artifacts) as client:
+async def test_a_dead_device_is_neither_live_nor_ready(quick: Path) -> None:
+    async with serving(quick) as client:
         life = client.app.state.life
         life.engine().died.set()
         reason(await client.get("/health/live"), 503, "engine_dead")
@@ -95,8 +95,8 @@ async def test_a_dead_device_is_neither_live_nor_ready(artifacts: Path) -> None:
         await life.died()
 
 
-async def test_an_engine_that_cannot_start_is_a_failure_of_the_process(artifacts: Path) -> None:
-    async with serving(artifacts, device="cuda") as client:
+async def test_an_engine_that_cannot_start_is_a_failure_of_the_process(quick: Path) -> None:
+    async with serving(quick, device="cuda") as client:
         if client.app.state.life.failure is None:
             pytest.skip("there is a CUDA device here")
         assert client.app.state.life.dead
@@ -130,8 +130,8 @@ async def test_a_model_shows_its_certificate_and_its_limits(client: Client) -> N
     assert (old["version"], old["versions"]) == ("1", ["2", "1"])
 
 
-async def test_a_path_that_raises_is_a_500_without_a_traceback(artifacts: Path) -> None:
-    async with serving(artifacts) as client:
+async def test_a_path_that_raises_is_a_500_without_a_traceback(quick: Path) -> None:
+    async with serving(quick) as client:
         app = client.app
 
         @app.get("/broken")
@@ -143,9 +143,9 @@ async def test_a_path_that_raises_is_a_500_without_a_traceback(artifacts: Path) 
 
 
 async def test_a_verb_that_raises_is_a_500_without_a_traceback(
-    artifacts: Path, monkeypatch: pytest.MonkeyPatch
+    quick: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with serving(artifacts) as client:
+    async with serving(quick) as client:
 
         def broken(*_: object) -> None:
             raise RuntimeError("a secret of the inside")

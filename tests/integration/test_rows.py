@@ -48,12 +48,12 @@ async def _reconstruct(client: Client, rows: list[int]) -> list[Any]:
 VERBS: list[Ask] = [_score_flow, _score_vae, _encode, _decode, _reconstruct]
 
 
-async def test_a_row_has_the_same_bits_alone_and_in_any_crowd(artifacts: Path) -> None:
-    async with serving(artifacts) as client:
+async def test_a_row_has_the_same_bits_alone_and_in_any_crowd(quick: Path) -> None:
+    async with serving(quick) as client:
         alone = [[(await ask(client, [row]))[0] for row in range(len(X))] for ask in VERBS]
     random = Random(0)
     # A store that holds next to nothing, so that codes are computed again and again.
-    async with serving(artifacts, latent_store_mb=1, latent_ttl_s=1) as client:
+    async with serving(quick, latent_store_mb=1, latent_ttl_s=1) as client:
 
         async def one() -> None:
             verb = random.randrange(len(VERBS))
