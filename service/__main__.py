@@ -11,6 +11,7 @@ import asyncio
 import logging
 import signal
 import sys
+from socket import socket
 from types import FrameType
 from typing import Any, Final
 
@@ -35,6 +36,12 @@ class Server(uvicorn.Server):
         self._life = life
         self._stopping: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Listen; a port that is taken ends the process here."""
+        await super().startup(sockets)
+        self.listening.set()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop, once; a second SIGINT means now."""
@@ -112,6 +119,7 @@ def _say_reloaded(task: asyncio.Task[Change]) -> None:
 
 
 async def _announce_and_watch(server: Server, life: Lifecycle) -> None:
+    await server.listening.wait()
     await life.opened.wait()
     if not life.dead:
         _announce(server, life.engine())
