@@ -1,0 +1,165 @@
+"""Whatever the published schema allows, and whatever it forbids: no 500, and nothing undocumented.
+
+The schema is fuzzed as it is published, and narrowed to models and shapes that are there, so that requests
+get past the door.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+from urllib.parse import quote
+
+import httpx
+import pytest
+import schemathesis
+import uvicorn
+from fastapi import FastAPI
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode, checks, openapi
+
+from models.manifest import Verb
+from service.app import create_app
+from service.settings import Settings
+from tests.integration.conftest import NPY
+
+EXAMPLES = 30
+# A row of the wrong shape is allowed by a schema that cannot know the shapes of models, and refused by us.
+UNDECIDABLE = [checks.positive_data_acceptance]
+
+budget = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+class InThread(uvicorn.Server):
+    """A server that is ready when its ``with`` begins."""
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(uvicorn.Config(app, port=0, http="httptools", ws="none", log_level="critical"))
+        self.app = app
+        self._thread = threading.Thread(target=self.run)
+
+    def __enter__(self) -> str:
+        self._thread.start()
+        while not (self.started and self.app.state.life.opened.is_set()):
+            time.sleep(0.01)
+        port = self.servers[0].sockets[0].getsockname()[1]
+        return f"http://127.0.0.1:{port}"
+
+    def __exit__(self, *_: object) -> None:
+        self.should_exit = True
+        self._thread.join()
+
+
+@pytest.fixture(scope="module")
+def app(quick: Path) -> FastAPI:
+    return create_app(Settings(artifacts=quick, redis_url=None, max_rows=1000, deadline_ms=5000))
+
+
+@pytest.fixture(scope="module")
+def url(app: FastAPI) -> Iterator[str]:
+    with InThread(app) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def published(app: FastAPI, url: str) -> Any:
+    return openapi.from_url(f"{url}/openapi.json")
+
+
+@pytest.fixture(scope="module")
+def narrowed(app: FastAPI, url: str) -> Any:
+    document = copy.deepcopy(httpx.get(f"{url}/openapi.json").json())
+    number = {"type": "number", "minimum": -100, "maximum": 100}
+    row = {"type": "array", "items": number, "minItems": 3, "maxItems": 3}
+    for path in document["paths"].values():
+        path.get("post", {}).get("requestBody", {}).get("content", {}).pop(NPY, None)
+    schemas = document["components"]["schemas"]
+    for name, schema in schemas.items():
+        fields = schema.get("properties", {})
+        if name.endswith("Request"):
+            fields["model"] = {"enum": ["linear"]}
+            fields["version"] = {"enum": ["1"]}
+            fields.pop("label")
+        for field in ("inputs", "latents"):
+            if field in fields and name.endswith("Request"):
+                fields[field] = {"type": "array", "items": row, "minItems": 1, "maxItems": 5}
+        for field in ("input", "latent"):
+            if field in fields:
+                fields[field] = row
+    schemas["DecodeRequest"]["properties"].pop("ids")
+    schemas["SampleRequest"]["properties"]["n"]["maximum"] = 1000
+    schemas["InterpolateRequest"]["properties"]["steps"]["maximum"] = 100
+    schemas["LoglikRequest"]["properties"]["k"] = {"type": "integer", "minimum": 1, "maximum": 100}
+    return openapi.from_dict(document)
+
+
+OPERATIONS = [
+    *(("POST", f"/{verb}") for verb in get_args(Verb)),
+    *(("GET", path) for path in ("/models", "/models/{name}", "/health/live", "/health/ready", "/metrics")),
+    ("POST", "/models/reload"),
+]
+
+
+def fuzz(schema: Any, method: str, path: str, url: str, mode: GenerationMode) -> Counter[int]:
+    """Send cases of one operation, with every check that can be decided; the statuses of the answers."""
+    statuses: Counter[int] = Counter()
+
+    @given(case=schema[path][method].as_strategy(generation_mode=mode))
+    @budget
+    def send(case: schemathesis.Case) -> None:
+        answer = case.call_and_validate(base_url=url, excluded_checks=UNDECIDABLE, timeout=20)
+        statuses[answer.status_code] += 1
+
+    send()
+    return statuses
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_what_the_schema_allows_is_answered_as_it_says(
+    published: Any, url: str, method: str, path: str
+) -> None:
+    fuzz(published, method, path, url, GenerationMode.POSITIVE)
+
+
+@pytest.mark.parametrize("verb", get_args(Verb))
+def test_what_the_schema_forbids_is_refused_as_it_says(published: Any, url: str, verb: str) -> None:
+    fuzz(published, "POST", f"/{verb}", url, GenerationMode.NEGATIVE)
+
+
+@pytest.mark.parametrize("verb", get_args(Verb))
+def test_requests_that_get_past_the_door_are_answered(narrowed: Any, url: str, verb: str) -> None:
+    statuses = fuzz(narrowed, "POST", f"/{verb}", url, GenerationMode.POSITIVE)
+    assert statuses[200] > EXAMPLES / 4, statuses
+
+
+def test_every_path_is_fuzzed(published: Any) -> None:
+    documented = {(o.ok().method.upper(), o.ok().path) for o in published.get_all_operations()}
+    assert documented == set(OPERATIONS)
+
+
+@given(
+    verb=st.sampled_from(["encode", "decode", "reconstruct", "loglik"]),
+    query=st.text(max_size=40).map(quote) | st.just("model=linear"),
+    body=st.binary(max_size=200),
+    shape=st.lists(st.integers(0, 4), max_size=3),
+    magic=st.booleans(),
+)
+@budget
+def test_bytes_that_pretend_to_be_npy_are_refused(
+    url: str, verb: str, query: str, body: bytes, shape: list[int], magic: bool
+) -> None:
+    if magic:
+        described = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {tuple(shape)}, }}".encode()
+        body = b"\x93NUMPY\x01\x00" + len(described).to_bytes(2, "little") + described + body
+    answer = httpx.post(f"{url}/{verb}?{query}", content=body, headers={"Content-Type": NPY})
+    assert answer.status_code in (200, 404, 422), answer.text
