@@ -116,7 +116,7 @@ def fuzz(schema: Any, method: str, path: str, url: str, mode: GenerationMode) ->
 
     @given(case=schema[path][method].as_strategy(generation_mode=mode))
     @budget
-    def send(case: schemathesis.Case) -> None:
+    def send(case: schemathesis.Case[Any]) -> None:
         answer = case.call_and_validate(base_url=url, excluded_checks=UNDECIDABLE, timeout=20)
         statuses[answer.status_code] += 1
 
