@@ -95,8 +95,11 @@ class Stage:
         self._graph = graph
         self.inputs = entry.inputs
         self.outputs = entry.outputs
+        # What a request is held against, looked up once.
         self._laws = [_law(tensor, manifest) for tensor in entry.inputs]
-        self._buffers = [np.empty((max_rows, *t.row_shape), t.dtype) for t in entry.inputs]
+        self._in = [(tensor.row_shape, np.dtype(tensor.dtype)) for tensor in entry.inputs]
+        self._out = [(tensor.row_shape, np.dtype(tensor.dtype)) for tensor in entry.outputs]
+        self._buffers = [np.empty((max_rows, *shape), dtype) for shape, dtype in self._in]
 
     def __call__(self, inputs: Sequence[Array]) -> Sequence[Array]:
         """Run the graph, and make sure that its outputs are what the manifest says.
@@ -107,12 +110,11 @@ class Stage:
         outputs = self._graph(inputs)
         if len(outputs) != len(self.outputs):
             raise GraphError(f"the graph gave {len(outputs)} outputs, the manifest says {len(self.outputs)}")
-        for tensor, array in zip(self.outputs, outputs, strict=True):
-            expected = (len(inputs[0]), *tensor.row_shape)
-            if array.shape != expected or array.dtype != tensor.dtype:
+        for tensor, array, (shape, dtype) in zip(self.outputs, outputs, self._out, strict=True):
+            if array.shape != (len(inputs[0]), *shape) or array.dtype != dtype:
                 raise GraphError(
                     f"the graph gave {tensor.name} as {array.dtype}{list(array.shape)}, "
-                    f"the manifest says {tensor.dtype}{list(expected)}"
+                    f"the manifest says {dtype}{[len(inputs[0]), *shape]}"
                 )
         return outputs
 
@@ -144,9 +146,9 @@ class Stage:
         addresses = [(part, rows) for part, rows in parts if isinstance(part, Address)]
         if not addresses:
             return [part for part, _ in parts if not isinstance(part, Address)]
-        law, tensor = self._laws[place], self.inputs[place]
+        law = self._laws[place]
         assert law is not None
-        noise = draw(addresses, law, tensor.row_shape, tensor.dtype)
+        noise = draw(addresses, law, *self._in[place])
         if len(addresses) == len(parts):
             return [noise]
         cuts = iter(np.split(noise, np.cumsum([rows for _, rows in addresses])))
@@ -154,14 +156,14 @@ class Stage:
 
     def blank(self, rows: int) -> Outputs:
         """Outputs of zeros."""
-        return tuple(np.zeros((rows, *tensor.row_shape), tensor.dtype) for tensor in self.outputs)
+        return tuple(np.zeros((rows, *shape), dtype) for shape, dtype in self._out)
 
     def accepts(self, place: int, value: Input, rows: int) -> bool:
         """Whether a value fits an input: one misfit in a batch would spoil it for everyone."""
         if isinstance(value, Address):
             return self._laws[place] is not None
-        tensor = self.inputs[place]
-        return value.shape == (rows, *tensor.row_shape) and value.dtype == tensor.dtype
+        shape, dtype = self._in[place]
+        return value.shape == (rows, *shape) and value.dtype == dtype
 
 
 def _law(tensor: Tensor, manifest: Manifest) -> Law | None:

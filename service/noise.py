@@ -108,18 +108,21 @@ class _Rows:
             table = np.repeat(table, counts, axis=1)
             starts = np.repeat(np.cumsum([0, *counts[:-1]]), counts)
             table[1] += (np.arange(self.count) - starts).astype(np.uint64) * table[3]
-        self._low, self._high, self._stream = table[:2] & _MASK, table[:2] >> _HALF, table[2]
+        halves = np.empty((2, 2, self.count), np.uint64)
+        np.bitwise_and(table[:2], _MASK, halves[:, 0])
+        np.right_shift(table[:2], _HALF, halves[:, 1])
+        (self._key, self._index), self._stream = halves, table[2]
         scales = [a.scale for a, _ in pieces]
         self.scale = np.repeat(scales, counts) if any(scale != 1.0 for scale in scales) else None
 
     def words(self, part: slice, blocks: int) -> tuple[Words, Words]:
         """Words 0, 2 and words 1, 3 of the rows of a part, each (2, blocks, rows)."""
-        low, high = self._low[:, part], self._high[:, part]
-        even = np.empty((2, blocks, low.shape[1]), np.uint64)
+        low, high = self._index[:, part]
+        even = np.empty((2, blocks, len(low)), np.uint64)
         odd = np.empty_like(even)
-        even[0], odd[0] = low[1], high[1]
+        even[0], odd[0] = low, high
         even[1], odd[1] = np.arange(blocks)[:, None], self._stream[part]
-        return philox(even, odd, np.stack((low[0], high[0])))
+        return philox(even, odd, self._key[:, part])
 
 
 def philox(even: Words, odd: Words, key: Words) -> tuple[Words, Words]:
