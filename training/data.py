@@ -328,8 +328,9 @@ def _arrays(config: ArrayData, path: Path) -> Splits:
 
 def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     try:
-        held = np.load(path, allow_pickle=False)
-        return {"x": held} if isinstance(held, np.ndarray) else dict(held)
+        with path.open("rb") as file:
+            held = np.load(file, allow_pickle=False)
+            return {"x": held} if isinstance(held, np.ndarray) else dict(held)
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise Mistake(
             f"{path} cannot be read as .npy or .npz without pickle ({error}); save plain numeric arrays"

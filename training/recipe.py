@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
@@ -123,9 +123,9 @@ class Recipe(Contract):
         return self
 
 
-def published() -> Iterator[Path]:
+def published() -> list[Path]:
     """The recipes that come with the package, by name."""
-    return iter(sorted(FOLDER.glob("*.toml")))
+    return sorted(FOLDER.glob("*.toml"))
 
 
 def find(name_or_path: str) -> Path:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-NODES: Final = 4096
+NODES: Final = 1024
 CHUNK: Final = 512
 
 
