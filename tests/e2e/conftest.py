@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
+import subprocess
+import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +15,10 @@ from typing import Any
 import pytest
 
 from tests import graphs
-from tests.e2e.processes import Redis, Service
+from tests.e2e.processes import ROOT, Redis, Service
 
 Start = Callable[..., Service]
+DEMO: list[str] = re.findall(r"^DEMO +:= (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[0].split()
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +28,18 @@ def prototypes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for build in (graphs.linear_flow, graphs.gaussian_vae, graphs.poison, graphs.slow):
         build(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo models of ``make serve``, fitted for a moment: ``runs`` and ``artifacts``."""
+    folder = tmp_path_factory.mktemp("demo")
+    recipes = [str(_hurried(name, folder)) for name in DEMO]
+    command = [sys.executable, "-m", "training", "run", *recipes, "--export"]
+    command += ["--runs", str(folder / "runs"), "--artifacts", str(folder / "artifacts")]
+    trained = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert trained.returncode == 0, trained.stdout + trained.stderr
+    return folder
 
 
 @pytest.fixture
@@ -53,3 +70,20 @@ def redis_server(tmp_path: Path) -> Iterator[Redis]:
     server = Redis(tmp_path)
     yield server
     server.stop()
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
+
+
+def _hurried(name: str, folder: Path) -> Path:
+    """The recipe, with one epoch."""
+    recipe = tomllib.loads((ROOT / f"training/recipes/{name}.toml").read_text())
+    recipe["fit"]["epochs"] = 1
+    path = folder / f"{name}.toml"
+    path.write_text("\n".join(f"{key} = {_toml(value)}" for key, value in recipe.items()))
+    return path
