@@ -253,10 +253,16 @@ class Progress(Callback):
         assert self.bar is not None
         self.bar.close()
 
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Lightning without its greetings; its warnings stay, but for one that is not ours to heed."""
+    """Lightning without its greetings; its warnings stay, but for two that are not ours to heed."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -264,6 +270,8 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             # Lightning 2.6 itself makes a LeafSpec, which torch 2.13 calls deprecated.
             warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+            # On purpose: that is where a run is resumed.
+            warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
             yield
     finally:
         logger.setLevel(level)
