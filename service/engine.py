@@ -107,6 +107,7 @@ class Engine:
         self._settings = settings
         self._observer = observer
         self._served: dict[Key, Served] = {}
+        self._newest: dict[str, Served] = {}
         self._living: weakref.WeakSet[Served] = weakref.WeakSet()
         self._reloading = asyncio.Lock()
         self._closed = False
@@ -134,18 +135,16 @@ class Engine:
         Raises:
             UnknownModel, UnknownVersion: naming those that there are.
         """
-        if version is not None and (name, version) in self._served:
-            return self._served[name, version]
-        versions = [served for served in self.models() if served.name == name]
-        if not versions:
-            raise UnknownModel(f"there is no model {name!r}; there are {_listed(self._names())}")
-        if version is not None:
-            there = _listed([served.version for served in versions])
-            raise UnknownVersion(f"{name} has no version {version}; it has {there}")
-        return versions[0]
+        served = self._newest.get(name) if version is None else self._served.get((name, version))
+        if served is None:
+            raise self._unknown(name, version)
+        return served
 
-    def _names(self) -> list[str]:
-        return sorted({name for name, _ in self._served})
+    def _unknown(self, name: str, version: str | None) -> UnknownModel | UnknownVersion:
+        if name not in self._newest:
+            return UnknownModel(f"there is no model {name!r}; there are {_listed(sorted(self._newest))}")
+        there = _listed([served.version for served in self.models() if served.name == name])
+        return UnknownVersion(f"{name} has no version {version}; it has {there}")
 
     @property
     def alive(self) -> bool:
@@ -181,11 +180,11 @@ class Engine:
         async with self._reloading:
             change = Change()
             found = await asyncio.to_thread(discover, self._settings.artifacts)
-            for key in [key for key in self._served if key not in found]:
-                del self._served[key]
-                change.retired.append("/".join(key))
             for key, path in found.items():
                 await self._take_up(key, path, change)
+            for key in [key for key in self._served if key not in found]:
+                self._swap(key, None)
+                change.retired.append("/".join(key))
             self.refused = change.refused
             return change
 
@@ -200,6 +199,8 @@ class Engine:
             change.refused[label] = str(error)
             _log.error("refused %s", error)
             return
+        if self._closed:
+            return
         self._serve(key, artifact, opened)
         change.loaded.append(label)
         _log.info("serving %s on %s", label, self._served[key].provider)
@@ -211,8 +212,15 @@ class Engine:
             closers.append(closer)
         served = Served(artifact, lanes, next(iter(opened.values())).provider)
         weakref.finalize(served, _call_all, closers).atexit = False
-        self._served[key] = served
         self._living.add(served)
+        self._swap(key, served)
+
+    def _swap(self, key: Key, served: Served | None) -> None:
+        """Put a version in its place, or take it away; callers see it from their next request on."""
+        self._served.pop(key, None)
+        if served is not None:
+            self._served[key] = served
+        self._newest = {served.name: served for served in reversed(self.models())}
 
     def _lane(self, manifest: Manifest, entry: EntryName, ready: Opened) -> tuple[Lane, Callable[[], None]]:
         worker = Worker(f"{manifest.name}/{manifest.version}/{entry}")
@@ -241,7 +249,7 @@ class Engine:
         self._closed = True
         lanes = [lane for served in list(self._living) for lane in served.lanes]
         await asyncio.gather(*(lane.close(drain_s) for lane in lanes))
-        self._served.clear()
+        self._served, self._newest = {}, {}
 
 
 class _Waiting:

@@ -210,7 +210,6 @@ async def test_no_request_is_dropped_while_versions_come_and_go(tmp_path: Path) 
     callers = [asyncio.ensure_future(call()) for _ in range(8)]
     for version in ("2", "3"):
         graphs.linear_flow(tmp_path, version=version)
-        await engine.reload()
         shutil.rmtree(tmp_path / "linear" / str(int(version) - 1))
         await engine.reload()
     stop = True
@@ -274,6 +273,17 @@ async def test_closing_answers_what_is_queued(tmp_path: Path) -> None:
     with pytest.raises(Draining):
         await served.run("decode", (Address(1),), rows=1, deadline=soon())
     assert engine.oldest_batch_s == 0
+
+
+@looped
+async def test_a_reload_that_ends_after_closing_brings_nothing_back(tmp_path: Path) -> None:
+    engine = await Engine.open(knobs(tmp_path))
+    graphs.linear_flow(tmp_path)
+    reloading = asyncio.ensure_future(engine.reload())
+    await asyncio.sleep(0)
+    await engine.close(0)
+    assert (await reloading).loaded == []
+    assert engine.models() == []
 
 
 @looped
