@@ -93,6 +93,7 @@ async def _serve(settings: Settings) -> int:
         log_config=None,
         log_level="warning",
         server_header=False,
+        proxy_headers=False,  # nobody here asks where a caller sits
         timeout_graceful_shutdown=1,  # by then the drain has waited
     )
     server = Server(config, life)

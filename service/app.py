@@ -55,7 +55,12 @@ def create_app(settings: Settings) -> FastAPI:
         await life.close()
 
     app = FastAPI(
-        title="Pushforward", version=version("pushforward"), description=DESCRIPTION, lifespan=lifespan
+        title="Pushforward",
+        version=version("pushforward"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        # Looked up in the environment for every request, even where nobody listens.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.life = life
     # First, because the router tries them in order.

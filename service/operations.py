@@ -245,7 +245,7 @@ def _pictures(call: Call, fields: dict[str, Any], columns: int | None = None) ->
 async def _samples(
     call: Call, request: SampleRequest, address: Address, count: int, label: Array | None, more: bool = False
 ) -> Array:
-    codes = replace(address, scale=request.temperature)
+    codes = Address(address.seed, address.offset, noise.LATENT, request.temperature)
     return (await run(call, "decode", codes, count, label, address, admitted=more))["data"]
 
 
