@@ -212,9 +212,10 @@ async def test_no_request_is_dropped_while_versions_come_and_go(tmp_path: Path) 
         graphs.linear_flow(tmp_path, version=version)
         shutil.rmtree(tmp_path / "linear" / str(int(version) - 1))
         await engine.reload()
+        while version not in {seen for seen, _ in answers}:
+            await asyncio.sleep(0.001)
     stop = True
     await asyncio.gather(*callers)
-    assert {version for version, _ in answers} >= {"1", "2"}
     assert len({codes for _, codes in answers}) == 1
     await engine.close(1)
 
