@@ -141,15 +141,19 @@ class Adversarial(Objective):
     chooses = False
     model: GAN
 
-    def __init__(self, model: GAN, plan: Plan) -> None:
+    def __init__(self, model: GAN, plan: Plan, penalty: float = 0.0) -> None:
         super().__init__(model, plan)
+        self.penalty = penalty
         self.automatic_optimization = False
 
     def training_step(self, batch: Array) -> None:
         noise, rows, judge = self.training_noise(), len(batch), self.model.discriminator
         discriminator, maker = zip(self.optimizers(), self.lr_schedulers(), strict=True)
         real, fake = judge(batch), judge(self._sample(rows, noise).detach())
-        self._descend(discriminator_loss(real, fake), *discriminator)
+        loss = discriminator_loss(real, fake)
+        if self.penalty:
+            loss = loss + self.penalty / 2 * self._steepness(batch)
+        self._descend(loss, *discriminator)
         self._descend(generator_loss(judge(self._sample(rows, noise))), *maker)
         self.note("D(x)", torch.sigmoid(real).mean(), rows)
         self.note("D(G(z))", torch.sigmoid(fake).mean(), rows)
@@ -166,6 +170,17 @@ class Adversarial(Objective):
     def _sample(self, rows: int, noise: torch.Generator) -> Array:
         z = torch.randn(rows, self.model.latent.size, generator=noise)
         return self.model.decode(z.to(self.device))
+
+    def _steepness(self, x: Array) -> Array:
+        """Mean squared slope of the discriminator's logit at data, in its own units.
+
+        Reference: Mescheder, Geiger & Nowozin 2018, arXiv 1801.04406, equation 9 (R1).
+        """
+        scale, *critic = self.model.discriminator
+        y = scale(x).requires_grad_()
+        logits = nn.Sequential(*critic)(y)
+        (slope,) = torch.autograd.grad(logits.sum(), y, create_graph=True)
+        return slope.square().flatten(1).sum(1).mean()
 
     def _descend(self, loss: Array, optimizer: Any, schedule: LambdaLR) -> None:
         optimizer.zero_grad()
@@ -190,8 +205,8 @@ def objective(recipe: Recipe, model: Model, total_steps: int) -> Objective:
         case BoundConfig(k=k), VAE():
             bound = importance(model, k)
             return ByScore(model, plan, bound, bound, f"bound_{k}")
-        case AdversarialConfig(), GAN():
-            return Adversarial(model, plan)
+        case AdversarialConfig(penalty=penalty), GAN():
+            return Adversarial(model, plan, penalty)
     raise Mistake(f"objective.kind is {recipe.objective.kind}; a {model.family} is not trained by it")
 
 

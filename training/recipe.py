@@ -62,9 +62,14 @@ class BoundConfig(Contract):
 
 
 class AdversarialConfig(Contract):
-    """Play the discriminator's game, one step each in turn, with the non-saturating loss."""
+    """Play the discriminator's game, one step each in turn, with the non-saturating loss.
+
+    Attributes:
+        penalty: on the discriminator's slope at data; keeps the game from running away.
+    """
 
     kind: Literal["adversarial"]
+    penalty: float = Field(default=0.0, ge=0)
 
 
 ObjectiveConfig = Annotated[LikelihoodConfig | BoundConfig | AdversarialConfig, Field(discriminator="kind")]
