@@ -71,7 +71,7 @@ def _content_hash(digest: str, content: bytes) -> str:
     return base64.b32encode(hashed).decode().lower()
 
 
-def row_keys(digest: str, entry: str, inputs: Sequence[Array]) -> list[bytes]:
+def row_keys(digest: str, entry: str, *inputs: Array) -> list[bytes]:
     """Where an entry point's outputs for each row lie: by artifact, entry, dtypes, shapes and content."""
     described = [digest, entry, *(f"{array.dtype.str}{array.shape[1:]}" for array in inputs)]
     base = hashlib.blake2b("|".join(described).encode(), digest_size=20)
@@ -84,13 +84,17 @@ def _row_key(hashed: Any, parts: Iterable[Any]) -> bytes:
     return b"pf:1:row:" + base64.b32encode(hashed.digest())
 
 
-async def paced(make: Callable[..., list[T]], arrays: Sequence[Array]) -> list[T]:
-    """What ``make`` gives for all rows, with pauses in which others are served."""
+async def paced(make: Callable[..., list[T]], columns: Sequence[Any]) -> list[T]:
+    """What ``make`` gives for all rows, with pauses in which others are served.
+
+    Args:
+        columns: arrays or lists with one entry for each row, which ``make`` takes in slices.
+    """
     made: list[T] = []
-    for start in range(0, len(arrays[0]), SLICE_KEYS):
+    for start in range(0, len(columns[0]), SLICE_KEYS):
         if start:
             await asyncio.sleep(0)
-        made += make(*(array[start : start + SLICE_KEYS] for array in arrays))
+        made += make(*(column[start : start + SLICE_KEYS] for column in columns))
     return made
 
 
@@ -252,7 +256,7 @@ def _unpack(key: bytes, packed: Any) -> bytes | None:
     return value if _pack(key, value) == packed else None
 
 
-def concatenated(arrays: Sequence[Array]) -> list[bytes]:
+def concatenated(*arrays: Array) -> list[bytes]:
     """For each row, the bytes of its part of every array."""
     return [b"".join(part.tobytes() for part in parts) for parts in zip(*arrays, strict=True)]
 

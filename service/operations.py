@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -276,6 +277,9 @@ async def _ahead(pieces: AsyncGenerator[Array, None]) -> AsyncGenerator[Array, N
             yield piece
     finally:
         coming.cancel()
+        await asyncio.wait([coming])  # and whatever it ended with is of no interest any more
+        if not coming.cancelled():
+            coming.exception()
 
 
 # Codes by id
@@ -286,7 +290,8 @@ async def _recall(call: Call, ids: Sequence[str]) -> Array:
     for latent_id in ids:
         _same_space(call.manifest, latent_id)
     digest = call.served.artifact.digest
-    held = recalled(digest, ids, await call.store.get([id_key(digest, latent_id) for latent_id in ids]))
+    values = await call.store.get([id_key(digest, latent_id) for latent_id in ids])
+    held = await paced(partial(recalled, digest), [ids, values])
     unknown = [latent_id for latent_id, value in zip(ids, held, strict=True) if value is None]
     if unknown:
         raise UnknownLatent(
@@ -310,9 +315,9 @@ def _same_space(manifest: Manifest, latent_id: str) -> None:
 async def _remember(call: Call, latents: Array, new: dict[bytes, bytes]) -> list[str]:
     """Give codes their ids, and remember both the codes and the rows that they were made from."""
     manifest, digest = call.manifest, call.served.artifact.digest
-    ids = await paced(lambda z: latent_ids(manifest.name, manifest.version, digest, z), [latents])
+    ids = await paced(partial(latent_ids, manifest.name, manifest.version, digest), [latents])
     keys = (id_key(digest, latent_id) for latent_id in ids)
-    await call.store.put({**new, **dict(zip(keys, concatenated([latents]), strict=True))})
+    await call.store.put({**new, **dict(zip(keys, await paced(concatenated, [latents]), strict=True))})
     return ids
 
 
@@ -322,18 +327,20 @@ async def _encode_remembered(
     """Outputs of encode, which of them were remembered, and what to remember of the others."""
     digest, point = call.served.artifact.digest, call.manifest.entry_points["encode"]
     inputs = [x] if label is None else [x, label]
-    keys = await paced(lambda *parts: row_keys(digest, "encode", parts), inputs)
+    keys = await paced(partial(row_keys, digest, "encode"), inputs)
     held = await call.store.get(keys)
     missing = [row for row, value in enumerate(held) if value is None]
     cached = [value is not None for value in held]
     if len(missing) == len(x):
         outputs = await run(call, "encode", x, len(x), label)
-        return outputs, cached, dict(zip(keys, concatenated(list(outputs.values())), strict=True))
+        made = await paced(concatenated, list(outputs.values()))
+        return outputs, cached, dict(zip(keys, made, strict=True))
     new: dict[bytes, bytes] = {}
     if missing:
         classes = None if label is None else label[missing]
-        made = await run(call, "encode", x[missing], len(missing), classes, places=missing)
-        for row, value in zip(missing, concatenated(list(made.values())), strict=True):
+        outputs = await run(call, "encode", x[missing], len(missing), classes, places=missing)
+        made = await paced(concatenated, list(outputs.values()))
+        for row, value in zip(missing, made, strict=True):
             held[row] = new[keys[row]] = value
     layout = [(tensor.row_shape, tensor.dtype) for tensor in point.outputs]
     arrays = separated([value for value in held if value is not None], layout)

@@ -78,23 +78,23 @@ def test_a_row_is_found_only_under_all_that_its_answer_depends_on() -> None:
     x = np.arange(6, dtype=np.float32).reshape(3, 2)
     label = np.array([0, 1, 1])
     keys = [
-        *row_keys("digest", "encode", [x]),
-        *row_keys("other", "encode", [x]),
-        *row_keys("digest", "decode", [x]),
-        *row_keys("digest", "encode", [x.astype(np.float64)]),
-        *row_keys("digest", "encode", [x.reshape(3, 2, 1)]),
-        *row_keys("digest", "encode", [x, label]),
-        *row_keys("digest", "encode", [x, 1 - label]),
+        *row_keys("digest", "encode", x),
+        *row_keys("other", "encode", x),
+        *row_keys("digest", "decode", x),
+        *row_keys("digest", "encode", x.astype(np.float64)),
+        *row_keys("digest", "encode", x.reshape(3, 2, 1)),
+        *row_keys("digest", "encode", x, label),
+        *row_keys("digest", "encode", x, 1 - label),
     ]
     assert len(set(keys)) == len(keys)
-    assert row_keys("digest", "encode", [x[2:], label[2:]])[0] in keys
+    assert row_keys("digest", "encode", x[2:], label[2:])[0] in keys
 
 
 @given(st.integers(1, 5), st.lists(st.sampled_from([((2,), "float32"), ((), "int64"), ((3, 1), "float64")])))
 def test_rows_of_several_arrays_are_put_together_and_apart(rows: int, layout: list[Any]) -> None:
     layout = [((4,), "float32"), *layout]
     arrays = [np.random.default_rng(0).normal(size=(rows, *shape)).astype(dtype) for shape, dtype in layout]
-    for found, array in zip(separated(concatenated(arrays), layout), arrays, strict=True):
+    for found, array in zip(separated(concatenated(*arrays), layout), arrays, strict=True):
         assert (found.dtype, found.shape) == (array.dtype, array.shape)
         assert found.tobytes() == array.tobytes()
 
