@@ -192,11 +192,11 @@ def _toy(config: ToyData) -> Splits:
     toy = TOYS[config.toy]
     streams = np.random.SeedSequence(SPLIT_SEED).spawn(3)
     sizes = (config.train, config.valid, config.test)
-    drawn = (
+    train, valid, test = (
         toy.draw(n, np.random.default_rng(stream)).astype(np.float32)
         for n, stream in zip(sizes, streams, strict=True)
     )
-    return Splits(*drawn, space=DataSpace(shape=(2,)), truth=toy.log_density)
+    return Splits(train, valid, test, DataSpace(shape=(2,)), truth=toy.log_density)
 
 
 def pixels(shape: tuple[int, ...], levels: int, labels: tuple[str, ...] | None = None) -> DataSpace:
