@@ -1,0 +1,51 @@
+"""Under CI a skip is a failure, unless it is for want of a GPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TESTS = """
+import pytest
+
+def test_without_a_server():
+    pytest.skip("no redis-server")
+
+@pytest.mark.gpu
+def test_without_a_gpu():
+    pytest.skip("no GPU")
+
+@pytest.mark.xfail(reason="known")
+def test_that_is_expected_to_fail():
+    assert False
+"""
+MODULE = 'import pytest; pytest.importorskip("no_such_module")'
+
+
+@pytest.mark.parametrize(
+    ("ci", "result"), [("true", "1 failed, 1 skipped, 1 xfailed, 1 error"), ("", "3 skipped, 1 xfailed")]
+)
+def test_what_is_left_out_under_ci_is_a_failure_unless_it_needs_a_gpu(
+    tmp_path: Path, ci: str, result: str
+) -> None:
+    (tmp_path / "test_some.py").write_text(TESTS)
+    (tmp_path / "test_module.py").write_text(MODULE)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu: needs a GPU\n")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "tests.required",
+        "-ra",
+        "--continue-on-collection-errors",
+    ]
+    environment = os.environ | {"CI": ci, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result in ended.stdout
+    assert ("where only GPU tests may be: Skipped: no redis-server" in ended.stdout) == bool(ci)
