@@ -20,6 +20,7 @@ import uvicorn
 import uvloop
 from pydantic import ValidationError
 
+from models.manifest import Manifest
 from service.app import create_app
 from service.engine import Change, Engine
 from service.lifecycle import Lifecycle
@@ -138,10 +139,15 @@ def _announce(server: Server, engine: Engine) -> None:
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     LOG.info("listening on %s", url)
     LOG.info("models: %s", _named(engine))
-    able = [served.manifest.name for served in engine.models() if "sample" in served.manifest.verbs]
+    able = [served.manifest.name for served in engine.models() if _samples_unlabelled(served.manifest)]
     if able:
         body = f'{{"model": "{able[0]}", "n": 2, "seed": 7}}'
         LOG.info("try: curl -s %s/sample -H 'Content-Type: application/json' -d '%s'", url, body)
+
+
+def _samples_unlabelled(manifest: Manifest) -> bool:
+    decode = manifest.entry_points.get("decode")
+    return decode is not None and decode.input("label") is None
 
 
 def _named(engine: Engine) -> str:
