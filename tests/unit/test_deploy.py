@@ -35,8 +35,11 @@ def test_the_variables_of_the_image_are_settings() -> None:
 def test_the_image_does_not_run_as_root_and_says_how_it_feels() -> None:
     base = _stages()["base"]
     assert re.search(r"^USER \d+:\d+$", base, re.MULTILINE)
-    assert "HEALTHCHECK" in base
-    assert "/health/ready" in base
+    (check,) = re.findall(r"HEALTHCHECK .*\\\n +CMD (.*)$", base, re.MULTILINE)
+    program, flag, code = json.loads(check)
+    assert (program, flag) == ("python", "-c")
+    assert "/health/ready" in code
+    compile(code, "HEALTHCHECK", "exec")
 
 
 @pytest.mark.parametrize("target", ["cpu", "gpu"])
