@@ -75,7 +75,9 @@ def requests(client: Client, verb: str, status: int) -> float:
     metrics = client.app.state.life.metrics
     samples = next(iter(metrics.requests.collect())).samples
     wanted = {"verb": verb, "status": str(status)}
-    return sum(float(s.value) for s in samples if s.name.endswith("_total") and wanted.items() <= s.labels.items())
+    return sum(
+        float(s.value) for s in samples if s.name.endswith("_total") and wanted.items() <= s.labels.items()
+    )
 
 
 def waiting(client: Client) -> int:
