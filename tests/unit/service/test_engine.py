@@ -198,6 +198,7 @@ async def test_no_request_is_dropped_while_versions_come_and_go(tmp_path: Path) 
     graphs.linear_flow(tmp_path)
     engine = await Engine.open(knobs(tmp_path))
     stop, answers = False, []
+    answered = {version: asyncio.Event() for version in ("1", "2", "3")}
 
     async def call() -> None:
         while not stop:
@@ -206,14 +207,14 @@ async def test_no_request_is_dropped_while_versions_come_and_go(tmp_path: Path) 
             await asyncio.sleep(0)
             again = await served.run("encode", rows.outputs, rows=20, deadline=soon())
             answers.append((served.version, again.outputs[0].tobytes()))
+            answered[served.version].set()
 
     callers = [asyncio.ensure_future(call()) for _ in range(8)]
     for version in ("2", "3"):
         graphs.linear_flow(tmp_path, version=version)
         shutil.rmtree(tmp_path / "linear" / str(int(version) - 1))
         await engine.reload()
-        while version not in {seen for seen, _ in answers}:
-            await asyncio.sleep(0.001)
+        await answered[version].wait()
     stop = True
     await asyncio.gather(*callers)
     assert len({codes for _, codes in answers}) == 1
