@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import lightning.pytorch as pl
 import numpy as np
@@ -31,6 +31,18 @@ MONITOR: Final = "valid_loss"
 TRAIN, VALID = 0, 1  # what noise is for
 
 Score = Callable[[Array, torch.Generator], Array]
+
+
+class Batch(NamedTuple):
+    """Rows to learn from.
+
+    Attributes:
+        x: (B, *shape), in data units.
+        label: the class of each row, (B,), int64, where the data have classes.
+    """
+
+    x: Array
+    label: Array | None
 
 
 def generator(*address: int) -> torch.Generator:
@@ -113,19 +125,20 @@ class ByScore(Objective):
         self.reported = reported
         self.name = name
 
-    def training_step(self, batch: Array) -> Array:
-        score = self.learned(batch, self.training_noise()).mean()
-        self.note(f"train_{self.name}", score, len(batch))
+    def training_step(self, batch: Batch) -> Array:
+        score = self.learned(batch.x, self.training_noise()).mean()
+        self.note(f"train_{self.name}", score, len(batch.x))
         return -score
 
-    def validation_step(self, batch: Array, batch_index: int) -> None:
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        rows = len(batch.x)
         # The same noise after every epoch: epochs differ by what they learned, not by luck.
-        score = self.reported(batch, generator(self.plan.seed, VALID, batch_index)).mean()
-        self.log(MONITOR, -score, batch_size=len(batch))
-        self.note(f"valid_{self.name}", score, len(batch))
+        score = self.reported(batch.x, generator(self.plan.seed, VALID, batch_index)).mean()
+        self.log(MONITOR, -score, batch_size=rows)
+        self.note(f"valid_{self.name}", score, rows)
         bits = self.model.data.bits_per_dim(float(score))
         if bits is not None:
-            self.note("valid_bits_per_dim", torch.tensor(bits), len(batch))
+            self.note("valid_bits_per_dim", torch.tensor(bits), rows)
 
     def configure_optimizers(self) -> Any:
         optimizer, schedule = self.plan.adam(self.model)
@@ -145,18 +158,18 @@ class Adversarial(Objective):
         super().__init__(model, plan)
         self.automatic_optimization = False
 
-    def training_step(self, batch: Array) -> None:
-        noise, rows, judge = self.training_noise(), len(batch), self.model.discriminator
+    def training_step(self, batch: Batch) -> None:
+        noise, rows, judge = self.training_noise(), len(batch.x), self.model.discriminator
         discriminator, maker = zip(self.optimizers(), self.lr_schedulers(), strict=True)
-        real, fake = judge(batch), judge(self._sample(rows, noise).detach())
+        real, fake = judge(batch.x), judge(self._sample(rows, noise).detach())
         self._descend(discriminator_loss(real, fake), *discriminator)
         self._descend(generator_loss(judge(self._sample(rows, noise))), *maker)
         self.note("D(x)", torch.sigmoid(real).mean(), rows)
         self.note("D(G(z))", torch.sigmoid(fake).mean(), rows)
 
-    def validation_step(self, batch: Array, batch_index: int) -> None:
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
         # Far below D(x) of the training rows: the discriminator knows its rows by heart.
-        self.note("valid_D(x)", torch.sigmoid(self.model.discriminator(batch)).mean(), len(batch))
+        self.note("valid_D(x)", torch.sigmoid(self.model.discriminator(batch.x)).mean(), len(batch.x))
 
     def configure_optimizers(self) -> Any:
         players = (self.model.discriminator, self.model.generator)
