@@ -43,6 +43,9 @@ class Bijection(nn.Module, ABC):
     def inverse(self, z: Array) -> Array:
         """Back: (B, D) to (B, D)."""
 
+    def fit(self, x: Array) -> None:
+        """Set what is read off the data, (N, D), rather than learned."""
+
 
 class Stack(Bijection):
     """Bijections one after the other, the one nearest to the data first."""
@@ -64,10 +67,9 @@ class Stack(Bijection):
         return z
 
     def fit(self, x: Array) -> None:
-        """Fit each bijection that is read off the data, (N, D), to what those before it make of them."""
+        """Fit each bijection to what those before it make of the data, (N, D)."""
         for bijection in self.bijections:
-            if isinstance(bijection, Standardise):
-                bijection.fit(x)
+            bijection.fit(x)
             x, _ = bijection(x)
 
 

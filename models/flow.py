@@ -1,4 +1,4 @@
-"""Coupling flows: bijections between data and latents whose density is exact."""
+"""Flows: bijections between data and latents whose density is exact. Here the fully connected ones."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ from models.bijections import (
 )
 from models.laws import log_density
 from models.layers import Widths, interval
-from models.manifest import Contract, DataSpace, EntryName, Grades, LatentSpace, Support, Tensor
+from models.manifest import Contract, DataSpace, EntryName, Grades, LatentSpace, Law, Support, Tensor
 
 PAPERS: Final = {
     "additive": "Dinh, Krueger & Bengio 2014, arXiv 1410.8516",
     "affine": "Dinh, Sohl-Dickstein & Bengio 2017, arXiv 1605.08803",
 }
+# Rows that data-dependent beginnings behind the preprocessing are read off.
+STATISTICS_ROWS: Final = 512
 
 
 class FlowConfig(Contract):
@@ -50,33 +52,34 @@ class FlowConfig(Contract):
     margin: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
 
 
-class CouplingFlow(Model):
-    """Bounded data through a logit, all standardised, then couplings with fixed permutations between them.
+class Flow(Model):
+    """A bijection between data and latents, whose density is therefore exact. A family says which bijection.
 
-    Reference: Dinh, Krueger & Bengio 2014, arXiv 1410.8516 (NICE); Dinh, Sohl-Dickstein & Bengio 2017,
-    arXiv 1605.08803 (RealNVP); the logit as in Papamakarios, Pavlakou & Murray 2017, arXiv 1705.07057.
+    Bounded data go through a logit, all are standardised, and the bijection of (B, D) rows does the rest. The
+    logit is as in Papamakarios, Pavlakou & Murray 2017, arXiv 1705.07057.
 
-    Raises:
-        ValueError: if rows have one dimension only.
+    Args:
+        data: what callers send and receive.
+        paper: the source of the bijection.
+        bijection: from standardised rows (B, D) to latents (B, D).
+        prior: law of the latents.
+        margin: how far beyond bounded data the flow may go, see :class:`FlowConfig`.
     """
 
-    family = "flow"
     grades = Grades(density="exact", latents="bijection", generator="one_shot")
     latent: LatentSpace
     bin: Array
 
-    def __init__(self, config: FlowConfig, data: DataSpace) -> None:
+    def __init__(self, data: DataSpace, paper: str, bijection: Bijection, prior: Law, margin: float) -> None:
         super().__init__()
-        if data.size < 2:
-            raise ValueError(f"data has rows of {data.size} dimension; a coupling needs at least 2")
-        self.paper = PAPERS[config.coupling]
-        self.data = _reachable(data, config.margin)
-        self.latent = LatentSpace(shape=(data.size,), prior=config.prior)
-        self.prior = log_density(config.prior)
+        self.paper = paper
+        self.data = _reachable(data, margin)
+        self.latent = LatentSpace(shape=(data.size,), prior=prior)
+        self.prior = log_density(prior)
         bounds = interval(self.data)
         to_line = [Logit(*bounds)] if bounds else []
         self.preprocessing = Stack((*to_line, Standardise(data.size)))
-        self.couplings = Stack((*_couplings(config, data.size), Diagonal(data.size)))
+        self.bijection = bijection
         width = data.bin_width if data.levels else 0.0
         self.register_buffer("bin", torch.tensor(width, dtype=torch.float64))
 
@@ -89,7 +92,12 @@ class CouplingFlow(Model):
         }
 
     def fit_statistics(self, x: Array) -> None:
-        self.preprocessing.fit(x.flatten(1))
+        x = x.flatten(1)
+        self.preprocessing.fit(x)
+        with torch.no_grad():
+            # As many as a minibatch or two: what lies behind is learned from there on.
+            y, _ = self.preprocessing(x[:STATISTICS_ROWS])
+            self.bijection.fit(y.to(next(self.bijection.parameters()).dtype))
 
     def dequantise(self, x: Array, u: Array) -> Array:
         """Spread each level evenly over its bin, which it is the middle of; continuous data stay.
@@ -105,7 +113,7 @@ class CouplingFlow(Model):
 
     def decode(self, z: Array) -> Array:
         """The data of each code, (B, D) to (B, *shape), in data units."""
-        return self.preprocessing.inverse(self.couplings.inverse(z)).unflatten(1, self.data.shape)
+        return self.preprocessing.inverse(self.bijection.inverse(z)).unflatten(1, self.data.shape)
 
     def encode(self, x: Array) -> Array:
         """The code of each row, (B, *shape) to (B, D)."""
@@ -118,8 +126,27 @@ class CouplingFlow(Model):
 
     def _push(self, x: Array) -> tuple[Array, Array]:
         y, preprocessing = self.preprocessing(x.flatten(1))
-        z, couplings = self.couplings(y)
-        return z, preprocessing + couplings
+        z, log_det = self.bijection(y)
+        return z, preprocessing + log_det
+
+
+class CouplingFlow(Flow):
+    """Couplings with fixed permutations between them, and a diagonal at the end.
+
+    Reference: Dinh, Krueger & Bengio 2014, arXiv 1410.8516 (NICE); Dinh, Sohl-Dickstein & Bengio 2017,
+    arXiv 1605.08803 (RealNVP).
+
+    Raises:
+        ValueError: if rows have one dimension only.
+    """
+
+    family = "flow"
+
+    def __init__(self, config: FlowConfig, data: DataSpace) -> None:
+        if data.size < 2:
+            raise ValueError(f"data has rows of {data.size} dimension; a coupling needs at least 2")
+        bijection = Stack((*_couplings(config, data.size), Diagonal(data.size)))
+        super().__init__(data, PAPERS[config.coupling], bijection, config.prior, config.margin)
 
 
 def _couplings(config: FlowConfig, size: int) -> list[Bijection]:

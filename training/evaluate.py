@@ -18,7 +18,7 @@ from PIL.Image import Image
 from torch import Tensor as Array
 
 from models.base import Model
-from models.flow import CouplingFlow
+from models.flow import Flow
 from models.gan import GAN, discriminator_loss
 from models.manifest import DataSpace, Law, Metric
 from models.vae import VAE, importance_bound
@@ -74,9 +74,9 @@ def held_out_scores(run: Run) -> tuple[Floats, int]:
 
 def _measure(run: Run) -> Iterator[tuple[str, Metric]]:
     match run.model:
-        case CouplingFlow() if run.model.data.levels is None:
+        case Flow() if run.model.data.levels is None:
             yield from _exact(run, run.model)
-        case CouplingFlow():
+        case Flow():
             yield from _dequantised(run, run.model)
         case VAE():
             yield from _bounded(run, run.model)
@@ -85,7 +85,7 @@ def _measure(run: Run) -> Iterator[tuple[str, Metric]]:
             yield from _likeness(run)
 
 
-def _exact(run: Run, flow: CouplingFlow) -> Iterator[tuple[str, Metric]]:
+def _exact(run: Run, flow: Flow) -> Iterator[tuple[str, Metric]]:
     log_p = _by_chunks(flow.log_weight, torch.from_numpy(run.splits.test))
     yield "log_likelihood", _mean(log_p, "nats", "exact")
     if run.splits.truth is not None:
@@ -95,7 +95,7 @@ def _exact(run: Run, flow: CouplingFlow) -> Iterator[tuple[str, Metric]]:
         yield "gap_to_ceiling", _mean(best - log_p, "nats", "exact")
 
 
-def _dequantised(run: Run, flow: CouplingFlow) -> Iterator[tuple[str, Metric]]:
+def _dequantised(run: Run, flow: Flow) -> Iterator[tuple[str, Metric]]:
     """The bound on the log-mass of levels by points of their bins, of one draw and of K.
 
     Reference: Theis, van den Oord & Bethge 2016, arXiv 1511.01844, section 3.1.

@@ -27,12 +27,13 @@ from tqdm import tqdm
 
 from models.base import Model
 from models.families import build
+from models.flow import Flow
 from training import Mistake
 from training.data import Splits, load
-from training.objectives import MONITOR, Batch, Objective, objective
+from training.objectives import MONITOR, Batch, Objective, generator, objective
 from training.recipe import Recipe, parse
 
-ORDER: Final = 2  # what random numbers are for, beside the noise of the objectives
+ORDER, STATISTICS = 2, 3  # what random numbers are for, beside the noise of the objectives
 VALID_ROWS: Final = 1000
 LAST, BEST = "checkpoints/last.ckpt", "checkpoints/best.ckpt"
 RECIPE, STATE, LOG = "recipe.json", "run.json", "log.csv"
@@ -169,8 +170,15 @@ def _initial(recipe: Recipe, splits: Splits) -> Model:
             model = build(recipe.model, splits.space)
         except ValueError as error:
             raise Mistake(f"model and data of {recipe.name} do not fit: {error}") from error
-    model.fit_statistics(torch.from_numpy(splits.train))
+    model.fit_statistics(_as_learned(model, torch.from_numpy(splits.train), recipe.seed))
     return model
+
+
+def _as_learned(model: Model, x: Array, seed: int) -> Array:
+    """Rows as an objective feeds them: a flow's are spread over their bins."""
+    if not isinstance(model, Flow):
+        return x
+    return model.dequantise(x, torch.rand(x.shape, generator=generator(seed, STATISTICS)))
 
 
 def _trainer(recipe: Recipe, run_dir: Path, task: Objective) -> pl.Trainer:

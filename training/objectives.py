@@ -20,7 +20,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from models.base import Model
-from models.flow import CouplingFlow
+from models.flow import Flow
 from models.gan import GAN, discriminator_loss, generator_loss
 from models.vae import VAE, importance_bound, kl_to_prior
 from training import Mistake
@@ -195,7 +195,7 @@ def objective(recipe: Recipe, model: Model, total_steps: int) -> Objective:
     """
     plan = Plan(recipe.fit, total_steps, recipe.seed)
     match recipe.objective, model:
-        case LikelihoodConfig(), CouplingFlow():
+        case LikelihoodConfig(), Flow():
             score = log_density(model)
             return ByScore(model, plan, score, score, "log_likelihood")
         case BoundConfig(k=1, beta=beta), VAE():
@@ -208,7 +208,7 @@ def objective(recipe: Recipe, model: Model, total_steps: int) -> Objective:
     raise Mistake(f"objective.kind is {recipe.objective.kind}; a {model.family} is not trained by it")
 
 
-def log_density(flow: CouplingFlow) -> Score:
+def log_density(flow: Flow) -> Score:
     """log p of each row, at a point of its bin that is drawn afresh each time where data have levels."""
 
     def score(x: Array, noise: torch.Generator) -> Array:

@@ -9,7 +9,7 @@ from torch import Tensor as Array
 
 from models.base import Model
 from models.families import Config, build
-from models.flow import CouplingFlow, FlowConfig
+from models.flow import Flow, FlowConfig
 from models.gan import GANConfig
 from models.manifest import DataSpace, Support
 from models.vae import VAEConfig
@@ -91,6 +91,6 @@ def make(case: Case) -> Model:
 
 def objective_rows(model: Model, x: Array) -> Array:
     """Rows as an objective feeds them: a flow's are dequantised."""
-    if not isinstance(model, CouplingFlow):
+    if not isinstance(model, Flow):
         return x
     return model.dequantise(x, torch.rand(x.shape, dtype=x.dtype, generator=source(2)))
