@@ -91,6 +91,23 @@ class Scale(nn.Module):
         return self.shift.to(y.dtype) + self.scale.to(y.dtype) * y
 
 
+class OneHot(nn.Module):
+    """Class numbers, (B,), int64, as rows with a 1 in their place, (B, K).
+
+    By comparison, not by look-up: a number that is no class is all 0, and reaches beyond no table.
+    """
+
+    numbers: Array
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("numbers", torch.arange(classes))
+
+    def forward(self, label: Array, like: Array) -> Array:
+        """In the dtype of ``like``."""
+        return (label[:, None] == self.numbers).to(like.dtype)
+
+
 def mlp(widths: Sequence[int], activation: Activation = nn.SiLU) -> nn.Sequential:
     """Linear layers through ``widths``, from the first to the last, with activations between them."""
     layers: list[nn.Module] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 import lightning.pytorch as pl
@@ -18,17 +18,20 @@ import torch
 from torch import Tensor as Array
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from models.base import Model
 from models.flow import Flow
-from models.gan import GAN, discriminator_loss, generator_loss
+from models.gan import GAMES, GAN, between, lipschitz_penalty, slope_penalty, slopes
 from models.vae import VAE, importance_bound, kl_to_prior
 from training import Mistake
 from training.recipe import AdversarialConfig, BoundConfig, FitConfig, LikelihoodConfig, Recipe
 
 # The validation score that chooses the best checkpoint: nats, lower is better.
 MONITOR: Final = "valid_loss"
-TRAIN, VALID = 0, 1  # what noise is for
+TRAIN, VALID, SETTLE = 0, 1, 3  # what noise is for
+# A batch norm's statistics are then good to a percent.
+SETTLING_BATCHES, SETTLING_ROWS = 32, 512
 
 Score = Callable[[Array, torch.Generator], Array]
 
@@ -65,6 +68,7 @@ class Plan:
             module.parameters(),
             lr=self.fit.learning_rate,
             betas=self.fit.betas,
+            eps=self.fit.eps,
             weight_decay=self.fit.weight_decay,
         )
         return optimizer, LambdaLR(optimizer, self._rate)
@@ -146,45 +150,136 @@ class ByScore(Objective):
 
 
 class Adversarial(Objective):
-    """The discriminator's step, then the generator's, on each batch.
+    """The discriminator's step on each batch, and the generator's on every n-th; then the encoder's, if any.
 
-    Reference: Goodfellow et al. 2014, arXiv 1406.2661, algorithm 1 with one step of each.
+    When the game is over, the generator's moving average takes its place, and its batch norm takes its
+    statistics afresh from noise: those gathered on the way are of weights that are no more.
+
+    Reference: Goodfellow et al. 2014, arXiv 1406.2661, algorithm 1.
+
+    Attributes:
+        epochs: how long the game lasts; what is left is the encoder's.
     """
 
     chooses = False
     model: GAN
 
-    def __init__(self, model: GAN, plan: Plan) -> None:
+    def __init__(self, model: GAN, plan: Plan, config: AdversarialConfig) -> None:
         super().__init__(model, plan)
         self.automatic_optimization = False
+        self.config = config
+        self.game = GAMES[config.loss]
+        self.epochs = plan.fit.epochs - config.encoder_epochs
+        # Its copy of the generator is in the checkpoint, so that a resumed run goes on with it.
+        mean = get_ema_multi_avg_fn(config.average)
+        self.averaged = AveragedModel(model.generator, multi_avg_fn=mean) if config.average else None
 
     def training_step(self, batch: Batch) -> None:
-        noise, rows, judge = self.training_noise(), len(batch.x), self.model.discriminator
-        discriminator, maker = zip(self.optimizers(), self.lr_schedulers(), strict=True)
-        real, fake = judge(batch.x), judge(self._sample(rows, noise).detach())
-        self._descend(discriminator_loss(real, fake), *discriminator)
-        self._descend(generator_loss(judge(self._sample(rows, noise))), *maker)
-        self.note("D(x)", torch.sigmoid(real).mean(), rows)
-        self.note("D(G(z))", torch.sigmoid(fake).mean(), rows)
+        noise = self.training_noise()
+        if self.current_epoch >= self.epochs:
+            self._find_the_way_back(batch, noise)
+        else:
+            self._play(batch, noise)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        # Far below D(x) of the training rows: the discriminator knows its rows by heart.
-        self.note("valid_D(x)", torch.sigmoid(self.model.discriminator(batch.x)).mean(), len(batch.x))
+        # Far from the view of training rows: the discriminator knows its rows by heart.
+        view = self._view(self.model.discriminator(batch.x, self._told(batch)))
+        self.note(f"valid_{self._names[0]}", view, len(batch.x))
+
+    def on_train_epoch_end(self) -> None:
+        if self.current_epoch + 1 == self.epochs:
+            self._settle()
 
     def configure_optimizers(self) -> Any:
-        players = (self.model.discriminator, self.model.generator)
-        optimizers, schedules = zip(*map(self.plan.adam, players), strict=True)
+        share = self.epochs / self.plan.fit.epochs
+        game = replace(self.plan, total_steps=round(self.plan.total_steps * share))
+        rest = replace(self.plan, total_steps=max(1, self.plan.total_steps - game.total_steps))
+        made = [game.adam(self.model.discriminator), game.adam(self.model.generator)]
+        if self.model.encoder is not None:
+            made.append(rest.adam(self.model.encoder))
+        optimizers, schedules = zip(*made, strict=True)
         return list(optimizers), list(schedules)
 
-    def _sample(self, rows: int, noise: torch.Generator) -> Array:
-        z = torch.randn(rows, self.model.latent.size, generator=noise)
-        return self.model.decode(z.to(self.device))
+    def _play(self, batch: Batch, noise: torch.Generator) -> None:
+        x, label, judge = batch.x, self._told(batch), self.model.discriminator
+        optimizers, schedules = self.optimizers(), self.lr_schedulers()
+        fake = self._sample(len(x), label, noise).detach()
+        on_real, on_fake = judge(x, label), judge(fake, label)
+        loss = self.game.discriminator(on_real, on_fake)
+        if self.config.penalty:
+            loss = loss + self.config.penalty * self._penalty(x, fake, label, noise)
+        self._descend(loss, optimizers[0])
+        if (int(self.steps) - 1) % self.config.critic_steps == 0:
+            made = self._sample(len(x), label, noise)
+            self._descend(self.game.generator(judge(made, label)), optimizers[1])
+            if self.averaged is not None:
+                self.averaged.update_parameters(self.model.generator)
+        for schedule in schedules[:2]:
+            schedule.step()
+        for name, logits in zip(self._names, (on_real, on_fake), strict=True):
+            self.note(name, self._view(logits), len(x))
 
-    def _descend(self, loss: Array, optimizer: Any, schedule: LambdaLR) -> None:
+    def _penalty(self, real: Array, fake: Array, label: Array | None, noise: torch.Generator) -> Array:
+        """On the discriminator's slope, in network units: at data, or for a critic between both."""
+        judge = self.model.discriminator
+
+        def critic(y: Array) -> Array:
+            return judge.judge(y, label)
+
+        if self.config.loss != "wasserstein":
+            return slope_penalty(slopes(critic, judge.scale(real)))
+        u = torch.rand(len(real), generator=noise).to(real)
+        return lipschitz_penalty(slopes(critic, between(judge.scale(real), judge.scale(fake), u)))
+
+    def _find_the_way_back(self, batch: Batch, noise: torch.Generator) -> None:
+        """A step of the encoder: codes of samples, where they are known, and rows again from their codes."""
+        self.model.eval()  # the generator is done; nothing in the encoder asks for a mode
+        label = self._told(batch)
+        z = self._codes(len(batch.x), noise)
+        with torch.no_grad():
+            samples = self.model.decode(z, label)
+        code_error = (self.model.code(samples) - z).square().mean()
+        again = self.model.decode(self.model.code(batch.x), label)
+        residual = (self.model.scale(again) - self.model.scale(batch.x)).square().mean()
+        self._descend(code_error + residual, self.optimizers()[2])
+        self.lr_schedulers()[2].step()
+        self.note("code_error", code_error, len(batch.x))
+        self.note("residual", residual, len(batch.x))
+
+    def _settle(self) -> None:
+        if self.averaged is not None:
+            self.model.generator.load_state_dict(self.averaged.module.state_dict())
+        noise = generator(self.plan.seed, SETTLE)
+        update_bn((self._fresh(noise) for _ in range(SETTLING_BATCHES)), self.model.generator)
+
+    def _fresh(self, noise: torch.Generator) -> Array:
+        """What the generator is fed, of all classes alike."""
+        label = None
+        if self.model.classes is not None:
+            label = torch.randint(len(self.model.classes.numbers), (SETTLING_ROWS,), generator=noise)
+            label = label.to(self.device)
+        return self.model.told(self._codes(SETTLING_ROWS, noise), label)
+
+    def _told(self, batch: Batch) -> Array | None:
+        return None if self.model.classes is None else batch.label
+
+    def _codes(self, rows: int, noise: torch.Generator) -> Array:
+        return torch.randn(rows, self.model.latent.size, generator=noise).to(self.device)
+
+    def _sample(self, rows: int, label: Array | None, noise: torch.Generator) -> Array:
+        return self.model.decode(self._codes(rows, noise), label)
+
+    @property
+    def _names(self) -> tuple[str, str]:
+        return ("D(x)", "D(G(z))") if self.game.probabilistic else ("critic(x)", "critic(G(z))")
+
+    def _view(self, logits: Array) -> Array:
+        return (torch.sigmoid(logits) if self.game.probabilistic else logits).mean()
+
+    def _descend(self, loss: Array, optimizer: Any) -> None:
         optimizer.zero_grad()
         self.manual_backward(loss)
         optimizer.step()
-        schedule.step()
 
 
 def objective(recipe: Recipe, model: Model, total_steps: int) -> Objective:
@@ -203,8 +298,8 @@ def objective(recipe: Recipe, model: Model, total_steps: int) -> Objective:
         case BoundConfig(k=k), VAE():
             bound = importance(model, k)
             return ByScore(model, plan, bound, bound, f"bound_{k}")
-        case AdversarialConfig(), GAN():
-            return Adversarial(model, plan)
+        case AdversarialConfig() as config, GAN():
+            return Adversarial(model, plan, config)
     raise Mistake(f"objective.kind is {recipe.objective.kind}; a {model.family} is not trained by it")
 
 

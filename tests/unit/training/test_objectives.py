@@ -22,7 +22,7 @@ from training.objectives import (
     log_density,
     objective,
 )
-from training.recipe import FOLDER, FitConfig, Recipe, read
+from training.recipe import FOLDER, AdversarialConfig, FitConfig, Recipe, read
 
 PLANE = DataSpace(shape=(2,))
 RECIPE = read(FOLDER / "vae-digits.toml")
@@ -131,7 +131,7 @@ def test_an_objective_that_a_family_lacks_is_refused(family: str, kind: str) -> 
 def test_a_game_holds_the_two_players_apart() -> None:
     gan = build(CONFIGS["gan"], PLANE)
     assert isinstance(gan, GAN)
-    game = Adversarial(gan, Plan(FIT, 10, seed=0))
+    game = Adversarial(gan, Plan(FIT, 10, seed=0), AdversarialConfig(kind="adversarial"))
     optimizers, _ = game.configure_optimizers()
     players = [{id(p) for group in o.param_groups for p in group["params"]} for o in optimizers]
     assert not players[0] & players[1]
