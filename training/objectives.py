@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from models.base import Model
 from models.flow import Flow
 from models.gan import GAMES, GAN, between, lipschitz_penalty, slope_penalty, slopes
-from models.vae import VAE, importance_bound, kl_to_prior
+from models.vae import VAE, importance_bound
 from training import Mistake
 from training.recipe import AdversarialConfig, BoundConfig, FitConfig, LikelihoodConfig, Recipe
 
@@ -32,8 +32,6 @@ MONITOR: Final = "valid_loss"
 TRAIN, VALID, SETTLE = 0, 1, 3  # what noise is for
 # A batch norm's statistics are then good to a percent.
 SETTLING_BATCHES, SETTLING_ROWS = 32, 512
-
-Score = Callable[[Array, torch.Generator], Array]
 
 
 class Batch(NamedTuple):
@@ -46,6 +44,9 @@ class Batch(NamedTuple):
 
     x: Array
     label: Array | None
+
+
+Score = Callable[[Batch, torch.Generator], Array]
 
 
 def generator(*address: int) -> torch.Generator:
@@ -116,7 +117,7 @@ class ByScore(Objective):
     """Raises a score of each row that is log p(x), or bounds it from below.
 
     Args:
-        learned: what training raises: rows (B, *shape) and noise to (B,), in nats.
+        learned: what training raises: B rows and noise to (B,), in nats.
         reported: what validation reports, likewise.
         name: of the reported score.
     """
@@ -130,14 +131,14 @@ class ByScore(Objective):
         self.name = name
 
     def training_step(self, batch: Batch) -> Array:
-        score = self.learned(batch.x, self.training_noise()).mean()
+        score = self.learned(batch, self.training_noise()).mean()
         self.note(f"train_{self.name}", score, len(batch.x))
         return -score
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         rows = len(batch.x)
         # The same noise after every epoch: epochs differ by what they learned, not by luck.
-        score = self.reported(batch.x, generator(self.plan.seed, VALID, batch_index)).mean()
+        score = self.reported(batch, generator(self.plan.seed, VALID, batch_index)).mean()
         self.log(MONITOR, -score, batch_size=rows)
         self.note(f"valid_{self.name}", score, rows)
         bits = self.model.data.bits_per_dim(float(score))
@@ -306,23 +307,24 @@ def objective(recipe: Recipe, model: Model, total_steps: int) -> Objective:
 def log_density(flow: Flow) -> Score:
     """log p of each row, at a point of its bin that is drawn afresh each time where data have levels."""
 
-    def score(x: Array, noise: torch.Generator) -> Array:
-        u = torch.rand(x.shape, generator=noise).to(x)
-        return flow.log_weight(flow.dequantise(x, u))
+    def score(batch: Batch, noise: torch.Generator) -> Array:
+        u = torch.rand(batch.x.shape, generator=noise).to(batch.x)
+        return flow.log_weight(flow.dequantise(batch.x, u))
 
     return score
 
 
 def evidence_bound(vae: VAE, beta: float = 1.0) -> Score:
-    """One sample of log p(x|z), less ``beta`` times the closed-form KL(q(z|x) || p(z)).
+    """One sample of log p(x|z), less ``beta`` times KL(q(z|x) || p(z)), in closed form where there is one.
 
     Reference: Kingma & Welling 2014, arXiv 1312.6114, equation 7.
     """
 
-    def score(x: Array, noise: torch.Generator) -> Array:
-        mean, std = vae.encode(x)
-        eps = torch.randn(mean.shape, generator=noise).to(mean)
-        return vae.log_likelihood(x, mean + std * eps) - beta * kl_to_prior(mean, std)
+    def score(batch: Batch, noise: torch.Generator) -> Array:
+        x, label = batch
+        h = vae.infer(x, label)
+        z, log_q = vae.posterior.draw(h, torch.randn(len(x), vae.latent.size, generator=noise).to(x))
+        return vae.log_likelihood(x, z, label) - beta * vae.posterior.divergence(h, z, log_q)
 
     return score
 
@@ -330,8 +332,8 @@ def evidence_bound(vae: VAE, beta: float = 1.0) -> Score:
 def importance(vae: VAE, k: int) -> Score:
     """L_K with ``k`` importance samples."""
 
-    def score(x: Array, noise: torch.Generator) -> Array:
-        eps = torch.randn(len(x), k, vae.latent.size, generator=noise).to(x)
-        return importance_bound(vae.log_weights(x, eps))
+    def score(batch: Batch, noise: torch.Generator) -> Array:
+        eps = torch.randn(len(batch.x), k, vae.latent.size, generator=noise).to(batch.x)
+        return importance_bound(vae.log_weights(batch.x, eps, batch.label))
 
     return score

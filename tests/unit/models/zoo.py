@@ -13,6 +13,7 @@ from models.flow import Flow, FlowConfig
 from models.gan import GANConfig
 from models.image_flow import ImageFlowConfig
 from models.manifest import DataSpace, Support
+from models.posteriors import IAFConfig
 from models.vae import VAEConfig
 
 PICTURES = DataSpace(shape=(1, 8, 8), support=(Support(low=0, high=16, lattice=True),), levels=17)
@@ -41,6 +42,27 @@ ZOO = [
     Case("gaussian-mlp", VAEConfig(latent_dim=2, likelihood="gaussian", hidden=(8, 8)), TABLE),
     Case("gaussian-conv", VAEConfig(latent_dim=2, likelihood="gaussian", net="conv", hidden=(4,)), PICTURES),
     Case("linear-gaussian", VAEConfig(latent_dim=2, likelihood="gaussian", hidden=()), TABLE),
+    Case("categorical-mlp", VAEConfig(latent_dim=3, likelihood="categorical", hidden=(12,)), PICTURES),
+    Case(
+        "categorical-conv",
+        VAEConfig(latent_dim=3, likelihood="categorical", net="conv", hidden=(4, 6), activation="tanh"),
+        ODD_PICTURES,
+    ),
+    Case("classes-mlp", VAEConfig(latent_dim=3, hidden=(12,), conditional=True), CLASSES),
+    Case("classes-conv", VAEConfig(latent_dim=3, net="conv", hidden=(4, 6), conditional=True), CLASSES),
+    Case("iaf-mlp", VAEConfig(latent_dim=3, hidden=(12,), posterior=IAFConfig(hidden=(8, 6))), PICTURES),
+    Case(
+        "iaf-classes",
+        VAEConfig(
+            latent_dim=2,
+            likelihood="gaussian",
+            net="conv",
+            hidden=(4,),
+            conditional=True,
+            posterior=IAFConfig(steps=3, hidden=(8,)),
+        ),
+        CLASSES,
+    ),
     Case("gan-conv", GANConfig(latent_dim=4, hidden=(4, 6)), PICTURES),
     Case("gan-conv-odd", GANConfig(latent_dim=4, hidden=(4, 6)), ODD_PICTURES),
     Case("gan-conv-spectral", GANConfig(latent_dim=4, hidden=(4, 6), discriminator="spectral"), PICTURES),
