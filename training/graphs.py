@@ -25,6 +25,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from models.base import Entry, Model, Signature
+from models.layers import fold_batch_norm
 from models.manifest import EntryName, Format
 from training import Mistake
 
@@ -115,7 +116,7 @@ class _InFloat64(nn.Module):
 
 
 def _traceable(model: Model, name: EntryName) -> nn.Module:
-    entry = Entry(model, name)
+    entry = fold_batch_norm(Entry(model, name))
     wide = model.signatures()[name].precision == "float64"
     return (_InFloat64(entry) if wide else entry).eval()
 

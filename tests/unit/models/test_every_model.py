@@ -7,11 +7,13 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor as Array
+from torch import nn
 
 from models.base import Entry, Model
 from models.families import build
 from models.gan import GAN
-from tests.unit.models.zoo import Case, draw_rows
+from models.layers import fold_batch_norm
+from tests.unit.models.zoo import Case, draw_rows, source
 
 Inputs = Callable[..., tuple[Array, ...]]
 
@@ -131,3 +133,16 @@ def test_statistics_of_constant_rows_leave_the_model_finite(model: Model, case: 
     model.fit_statistics(draw_rows(case.data, 1).expand(4, *case.data.shape))
     for entry in model.signatures():
         assert all(output.isfinite().all() for output in run(model, entry, inputs(entry, 3)))
+
+
+def test_folding_batch_norm_changes_no_answer_and_leaves_none(model: Model, inputs: Inputs) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):  # as after training, not as at birth
+            module.running_mean.normal_(generator=source(3))
+            module.running_var.uniform_(0.5, 2, generator=source(4))
+    folded = fold_batch_norm(model)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    for entry in model.signatures():
+        given = inputs(entry, 5)
+        for a, b in zip(run(model, entry, given), run(folded, entry, given), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
