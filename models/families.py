@@ -9,10 +9,11 @@ from pydantic import Field
 from models.base import Model
 from models.flow import CouplingFlow, FlowConfig
 from models.gan import GAN, GANConfig
+from models.image_flow import ImageFlow, ImageFlowConfig
 from models.manifest import DataSpace
 from models.vae import VAE, VAEConfig
 
-Config = Annotated[VAEConfig | GANConfig | FlowConfig, Field(discriminator="family")]
+Config = Annotated[VAEConfig | GANConfig | FlowConfig | ImageFlowConfig, Field(discriminator="family")]
 
 
 def build(config: Config, data: DataSpace) -> Model:
@@ -21,6 +22,11 @@ def build(config: Config, data: DataSpace) -> Model:
     Raises:
         ValueError: if the two do not fit each other.
     """
-    families: dict[type, type] = {VAEConfig: VAE, GANConfig: GAN, FlowConfig: CouplingFlow}
+    families: dict[type, type] = {
+        VAEConfig: VAE,
+        GANConfig: GAN,
+        FlowConfig: CouplingFlow,
+        ImageFlowConfig: ImageFlow,
+    }
     model: Model = families[type(config)](config, data)
     return model
