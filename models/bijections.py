@@ -179,18 +179,24 @@ class Diagonal(Bijection):
     """A learned shift and scale of each dimension.
 
     Reference: the scaling layer of Dinh, Krueger & Bengio 2014, arXiv 1410.8516, section 3.3.
+
+    Args:
+        size: D.
+        haste: how many times as fast as other parameters the logarithm of the scale is learned.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, haste: float = 1.0) -> None:
         super().__init__()
+        self.haste = haste
         self.shift = nn.Parameter(torch.zeros(size))
         self.log_scale = nn.Parameter(torch.zeros(size))
 
     def forward(self, x: Array) -> tuple[Array, Array]:
-        return (x - self.shift) * torch.exp(self.log_scale), self.log_scale.sum()
+        log_scale = self.haste * self.log_scale
+        return (x - self.shift) * torch.exp(log_scale), log_scale.sum()
 
     def inverse(self, z: Array) -> Array:
-        return z * torch.exp(-self.log_scale) + self.shift
+        return z * torch.exp(-self.haste * self.log_scale) + self.shift
 
 
 @dataclass(frozen=True)

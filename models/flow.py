@@ -163,7 +163,9 @@ class CouplingFlow(Flow):
     def __init__(self, config: FlowConfig, data: DataSpace) -> None:
         if data.size < 2:
             raise ValueError(f"data has rows of {data.size} dimension; a coupling needs at least 2")
-        bijection = Stack((*_couplings(config, data.size), Diagonal(data.size)))
+        # Without a standardisation, dark pixels have to be stretched a thousandfold by the last scale alone.
+        haste = 8.0 if config.bounded == "unit" else 1.0
+        bijection = Stack((*_couplings(config, data.size), Diagonal(data.size, haste)))
         margin = config.margin if config.bounded == "logit" else None
         super().__init__(data, PAPERS[config.coupling], bijection, config.prior, margin)
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor as Array
 
 from models.base import Model
-from models.flow import Flow, FlowConfig
-from models.image_flow import ImageFlowConfig
+from models.families import FAMILIES
+from models.flow import Flow
 from models.manifest import Tensor
 from tests.unit.models.zoo import ZOO, Case, draw_rows, make, objective_rows, source
 
-FLOWS = [case for case in ZOO if isinstance(case.config, FlowConfig | ImageFlowConfig)]
+FLOWS = [case for case in ZOO if issubclass(FAMILIES[type(case.config)], Flow)]
 
 
 @pytest.fixture(params=ZOO, ids=lambda case: case.name)

@@ -1,4 +1,4 @@
-"""A rational-quadratic spline where it could go wrong: at its knots, beyond its ends, and where it is steep."""
+"""A rational-quadratic spline where it could go wrong: at its knots, beyond its ends, where it is steep."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from models.flow import Flow, FlowConfig
 from models.gan import GANConfig
 from models.image_flow import ImageFlowConfig
 from models.manifest import DataSpace, Support
+from models.planar import PlanarConfig, RadialConfig
 from models.posteriors import IAFConfig
 from models.vae import VAEConfig
 
@@ -79,6 +80,11 @@ ZOO = [
     Case("affine-pictures", FlowConfig(layers=3, hidden=(16,), margin=0.05), PICTURES),
     Case("additive-plane", FlowConfig(coupling="additive", prior="logistic", hidden=(16,)), PLANE),
     Case("additive-table", FlowConfig(coupling="additive", layers=4, hidden=(16,)), TABLE),
+    Case("planar-plane", PlanarConfig(layers=5), PLANE),
+    Case("planar-box", PlanarConfig(layers=3), BOX),
+    Case("planar-pictures", PlanarConfig(layers=3), PICTURES),
+    Case("radial-plane", RadialConfig(layers=5), PLANE),
+    Case("radial-table", RadialConfig(layers=3), TABLE),
     Case("multiplicative-table", FlowConfig(coupling="multiplicative", layers=4, hidden=(16,)), TABLE),
     Case("spline-plane", FlowConfig(coupling="spline", layers=4, hidden=(16,)), PLANE),
     Case("spline-box", FlowConfig(coupling="spline", bins=3, layers=4, hidden=(16,)), BOX),
@@ -101,7 +107,7 @@ ZOO = [
     Case("realnvp-pictures-3", ImageFlowConfig(scales=3, steps=1, channels=4, blocks=0), PICTURES),
     Case("realnvp-odd", ImageFlowConfig(scales=1, steps=2, channels=4, blocks=1), ODD_PICTURES),
     Case("realnvp-line", ImageFlowConfig(scales=2, steps=1, channels=4, blocks=1), COLOURS),
-    Case("glow-pictures", ImageFlowConfig(kind="glow", steps=2, channels=4, blocks=1), PICTURES),
+    Case("glow-pictures", ImageFlowConfig(kind="glow", steps=1, channels=4, blocks=1), PICTURES),
     Case("glow-line", ImageFlowConfig(kind="glow", scales=1, steps=2, channels=4, blocks=1), COLOURS),
 ]
 
