@@ -19,23 +19,56 @@ from models.layers import moments
 Shape = tuple[int, int, int]
 
 
+class Convolve(nn.Module):
+    """Convolution with zeros beyond the edges, at every precision; it has no parameters.
+
+    ONNX Runtime has no float64 convolution on a CPU, so at that precision, which exact log-densities need, it
+    is a matrix product with the picture's patches.
+
+    Args:
+        shape: of the picture, (C, H, W).
+        kernel: side of a patch, odd.
+    """
+
+    neighbours: Array
+
+    def __init__(self, shape: Shape, kernel: int) -> None:
+        super().__init__()
+        _, height, width = shape
+        self.size = (height, width)
+        self.reach = kernel // 2
+        place = torch.arange((height + kernel - 1) * (width + kernel - 1)).view(-1, width + kernel - 1)
+        windows = place.unfold(0, height, 1).unfold(1, width, 1)
+        self.register_buffer("neighbours", windows.flatten(), persistent=False)
+
+    def forward(self, x: Array, weight: Array, bias: Array) -> Array:
+        """(B, C, H, W), (out, C, k, k) and (out,) to (B, out, H, W)."""
+        if x.dtype != torch.float64:
+            return F.conv2d(x, weight, bias, padding=self.reach)
+        padded = F.pad(x, (self.reach,) * 4).flatten(2)
+        # (B, C, k² H W) to (B, C k², H W)
+        patches = padded.index_select(2, self.neighbours).reshape(-1, weight[0].numel(), math.prod(self.size))
+        return (weight.flatten(1) @ patches + bias[:, None]).unflatten(2, self.size)
+
+
 class Convolution(nn.Module):
     """A convolution that keeps the size of a picture, at first zero.
 
     Args:
-        channels: of the picture.
+        shape: of the picture, (C, H, W).
         out: channels of the answer.
         kernel: side of a patch, odd.
     """
 
-    def __init__(self, channels: int, out: int, kernel: int = 3) -> None:
+    def __init__(self, shape: Shape, out: int, kernel: int = 3) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(out, channels, kernel, kernel))
+        self.convolve = Convolve(shape, kernel)
+        self.weight = nn.Parameter(torch.zeros(out, shape[0], kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(out))
 
     def forward(self, x: Array) -> Array:
         """(B, C, H, W) to (B, out, H, W)."""
-        return convolve(x, self.weight, self.bias)
+        return self.convolve(x, self.weight, self.bias)
 
 
 class NormalisedConvolution(nn.Module):
@@ -44,15 +77,16 @@ class NormalisedConvolution(nn.Module):
     Reference: Salimans & Kingma 2016, arXiv 1602.07868, equation 2.
 
     Args:
-        channels: of the picture.
+        shape: of the picture, (C, H, W).
         out: channels of the answer.
         kernel: side of a patch, odd.
     """
 
-    def __init__(self, channels: int, out: int, kernel: int = 3) -> None:
+    def __init__(self, shape: Shape, out: int, kernel: int = 3) -> None:
         super().__init__()
+        self.convolve = Convolve(shape, kernel)
         # Of length 1 or so: Adam moves every number by as much, and turns a long direction too slowly.
-        direction = torch.randn(out, channels, kernel, kernel) / math.sqrt(channels * kernel**2)
+        direction = torch.randn(out, shape[0], kernel, kernel) / math.sqrt(shape[0] * kernel**2)
         self.direction = nn.Parameter(direction)
         self.length = nn.Parameter(torch.ones(out))
         self.bias = nn.Parameter(torch.zeros(out))
@@ -60,32 +94,7 @@ class NormalisedConvolution(nn.Module):
     def forward(self, x: Array) -> Array:
         """(B, C, H, W) to (B, out, H, W)."""
         scale = self.length / self.direction.square().sum((1, 2, 3)).sqrt()
-        return convolve(x, self.direction * scale[:, None, None, None], self.bias)
-
-
-def convolve(x: Array, weight: Array, bias: Array) -> Array:
-    """Convolution with zeros beyond the edges, (B, C, H, W) to (B, out, H, W), at every precision.
-
-    ONNX Runtime has no float64 convolution on a CPU, so at that precision, which exact log-densities need, it
-    is a matrix product with the picture's patches.
-
-    Args:
-        weight: (out, C, k, k), k odd.
-        bias: (out,).
-    """
-    if x.dtype != torch.float64:
-        return F.conv2d(x, weight, bias, padding=weight.shape[2] // 2)
-    answer = weight.flatten(1) @ _patches(x, weight.shape[2]).flatten(2) + bias[:, None]
-    return answer.unflatten(2, x.shape[2:])
-
-
-def _patches(x: Array, kernel: int) -> Array:
-    """The neighbourhood of every pixel, zeros beyond the edges, (B, C·kernel², H, W)."""
-    height, width = x.shape[2:]
-    reach = kernel // 2
-    padded = F.pad(x, (reach, reach, reach, reach))
-    moved = [padded[:, :, i : i + height, j : j + width] for i in range(kernel) for j in range(kernel)]
-    return torch.stack(moved, dim=2).flatten(1, 2)
+        return self.convolve(x, self.direction * scale[:, None, None, None], self.bias)
 
 
 class ResidualNet(nn.Module):
@@ -103,11 +112,11 @@ class ResidualNet(nn.Module):
 
     def __init__(self, shape: Shape, out: int, width: int, blocks: int) -> None:
         super().__init__()
-        self.begin = NormalisedConvolution(shape[0], width)
+        self.begin = NormalisedConvolution(shape, width)
         # Where a pixel lies says much about it, and convolutions alone see that at the edges only.
         self.place = nn.Parameter(torch.zeros(width, *shape[1:]))
-        self.blocks = nn.ModuleList(_block(width) for _ in range(blocks))
-        self.end = nn.Sequential(nn.SiLU(), Convolution(width, out))
+        self.blocks = nn.ModuleList(_block((width, *shape[1:])) for _ in range(blocks))
+        self.end = nn.Sequential(nn.SiLU(), Convolution((width, *shape[1:]), out))
 
     def forward(self, x: Array) -> Array:
         h = self.begin(x) + self.place
@@ -117,9 +126,9 @@ class ResidualNet(nn.Module):
         return answer
 
 
-def _block(width: int) -> nn.Sequential:
-    convolutions = NormalisedConvolution(width, width), NormalisedConvolution(width, width, kernel=1)
-    return nn.Sequential(nn.SiLU(), convolutions[0], nn.SiLU(), convolutions[1])
+def _block(shape: Shape) -> nn.Sequential:
+    wide, narrow = NormalisedConvolution(shape, shape[0]), NormalisedConvolution(shape, shape[0], kernel=1)
+    return nn.Sequential(nn.SiLU(), wide, nn.SiLU(), narrow)
 
 
 class CheckerboardCoupling(Bijection):
@@ -261,6 +270,7 @@ class InvertibleConvolution(Bijection):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.channels = channels
         rotation = torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64)).Q
         order, lower, upper = torch.linalg.lu(rotation)
         scale = upper.diagonal()
@@ -272,7 +282,7 @@ class InvertibleConvolution(Bijection):
 
     def forward(self, x: Array) -> tuple[Array, Array]:
         order, lower, upper, scale = self._factors()
-        identity = torch.eye(len(scale)).to(scale)
+        identity = torch.eye(self.channels).to(scale)
         matrix = order @ (identity + lower) @ (upper + identity * scale)
         pixels = x.shape[2] * x.shape[3]
         return _mix(matrix, x), self.log_scale.sum() * pixels
@@ -280,27 +290,26 @@ class InvertibleConvolution(Bijection):
     def inverse(self, z: Array) -> Array:
         order, lower, upper, scale = self._factors()
         # U + diag(s) = diag(s) (I + diag(s)⁻¹ U)
-        upper_inverse = _unit_inverse(upper / scale[:, None]) / scale
-        return _mix(upper_inverse @ _unit_inverse(lower) @ order.T, z)
+        upper_inverse = self._unit_inverse(upper / scale[:, None]) / scale
+        return _mix(upper_inverse @ self._unit_inverse(lower) @ order.T, z)
 
     def _factors(self) -> tuple[Array, Array, Array, Array]:
         """P, L and U without their diagonals, and s, all in float64."""
         lower, upper = self.lower.double().tril(-1), self.upper.double().triu(1)
         return self.order.double(), lower, upper, self.sign.double() * torch.exp(self.log_scale.double())
 
+    def _unit_inverse(self, strict: Array) -> Array:
+        """(I + N)⁻¹ of a strictly triangular N: (I - N)(I + N²)(I + N⁴)…, which ends, as powers of N do."""
+        identity = torch.eye(self.channels).to(strict)
+        power, inverse = -strict, identity - strict
+        for _ in range((self.channels - 1).bit_length() - 1):
+            power = power @ power
+            inverse = inverse @ (identity + power)
+        return inverse
+
 
 def _mix(matrix: Array, x: Array) -> Array:
     return (matrix.to(x.dtype) @ x.flatten(2)).unflatten(2, x.shape[2:])
-
-
-def _unit_inverse(strict: Array) -> Array:
-    """(I + N)⁻¹ of a strictly triangular N: (I - N)(I + N²)(I + N⁴)…, which ends, as powers of N do."""
-    identity = torch.eye(len(strict)).to(strict)
-    power, inverse = -strict, identity - strict
-    for _ in range((len(strict) - 1).bit_length() - 1):
-        power = power @ power
-        inverse = inverse @ (identity + power)
-    return inverse
 
 
 class MultiScale(Bijection):
