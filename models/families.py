@@ -10,12 +10,13 @@ from models.base import Model
 from models.flow import CouplingFlow, FlowConfig
 from models.gan import GAN, GANConfig
 from models.image_flow import ImageFlow, ImageFlowConfig
+from models.maf import MAF, MAFConfig
 from models.manifest import DataSpace
 from models.planar import PlanarConfig, PlanarFlow, RadialConfig, RadialFlow
 from models.vae import VAE, VAEConfig
 
 Config = Annotated[
-    VAEConfig | GANConfig | FlowConfig | ImageFlowConfig | PlanarConfig | RadialConfig,
+    VAEConfig | GANConfig | FlowConfig | ImageFlowConfig | PlanarConfig | RadialConfig | MAFConfig,
     Field(discriminator="family"),
 ]
 FAMILIES: Final[dict[type, type]] = {
@@ -25,6 +26,7 @@ FAMILIES: Final[dict[type, type]] = {
     ImageFlowConfig: ImageFlow,
     PlanarConfig: PlanarFlow,
     RadialConfig: RadialFlow,
+    MAFConfig: MAF,
 }
 
 

@@ -82,6 +82,7 @@ class Flow(Model):
         bijection: from standardised rows (B, D) to latents (B, D).
         prior: law of the latents.
         margin: how far beyond bounded data the flow may go, see :class:`FlowConfig`; ``None`` for no logit.
+        decode_passes: how many passes of the bijection's networks its inverse takes.
     """
 
     grades = Grades(density="exact", latents="bijection", generator="one_shot")
@@ -89,9 +90,16 @@ class Flow(Model):
     bin: Array
 
     def __init__(
-        self, data: DataSpace, paper: str, bijection: Bijection, prior: Law, margin: float | None
+        self,
+        data: DataSpace,
+        paper: str,
+        bijection: Bijection,
+        prior: Law,
+        margin: float | None,
+        decode_passes: int = 1,
     ) -> None:
         super().__init__()
+        self.decode_passes = decode_passes
         self.paper = paper
         self.data = _reachable(data, margin)
         self.latent = LatentSpace(shape=(data.size,), prior=prior)
@@ -104,7 +112,7 @@ class Flow(Model):
     def signatures(self) -> dict[EntryName, Signature]:
         log_p = Tensor(name="log_w", role="log_weight", shape=("B",), unit="nats")
         return {
-            "decode": Signature((self.codes(),), (self.rows(),)),
+            "decode": Signature((self.codes(),), (self.rows(),), cost=float(self.decode_passes)),
             "encode": Signature((self.rows(),), (self.codes(),)),
             "log_weight": Signature((self.rows(),), (log_p,), precision="float64"),
         }

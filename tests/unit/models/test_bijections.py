@@ -22,6 +22,7 @@ from models.bijections import (
     Standardise,
     Unit,
 )
+from models.maf import Autoregressive
 from models.planar import Planar, Radial
 from models.splines import spline
 from tests.unit.models.zoo import source
@@ -46,6 +47,7 @@ BIJECTIONS: dict[str, Callable[[], Bijection]] = {
     "multiplicative": lambda: Coupling(D, MULTIPLICATIVE, (8, 8)),
     "affine": lambda: Coupling(D, AFFINE, (8, 8)),
     "spline": lambda: Coupling(D, spline(6), (8, 8)),
+    "autoregressive": lambda: Autoregressive(D, AFFINE, (8, 8)),
     "planar": lambda: Planar(D, 1),
     "radial": lambda: Radial(D, 1),
     "stack": lambda: Stack((Coupling(D, AFFINE, (8,)), Permute(torch.arange(D).flip(0)), Diagonal(D))),

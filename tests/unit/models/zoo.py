@@ -12,6 +12,7 @@ from models.families import Config, build
 from models.flow import Flow, FlowConfig
 from models.gan import GANConfig
 from models.image_flow import ImageFlowConfig
+from models.maf import MAFConfig
 from models.manifest import DataSpace, Support
 from models.planar import PlanarConfig, RadialConfig
 from models.posteriors import IAFConfig
@@ -85,6 +86,9 @@ ZOO = [
     Case("planar-pictures", PlanarConfig(layers=3), PICTURES),
     Case("radial-plane", RadialConfig(layers=5), PLANE),
     Case("radial-table", RadialConfig(layers=3), TABLE),
+    Case("maf-plane", MAFConfig(layers=3, hidden=(16,)), PLANE),
+    Case("maf-table", MAFConfig(layers=3, hidden=(16, 12)), TABLE),
+    Case("maf-levels", MAFConfig(layers=2, hidden=(8,)), GREY),
     Case("multiplicative-table", FlowConfig(coupling="multiplicative", layers=4, hidden=(16,)), TABLE),
     Case("spline-plane", FlowConfig(coupling="spline", layers=4, hidden=(16,)), PLANE),
     Case("spline-box", FlowConfig(coupling="spline", bins=3, layers=4, hidden=(16,)), BOX),
