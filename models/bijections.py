@@ -1,7 +1,7 @@
 """Invertible maps of (B, D) rows, and the stack that composes them.
 
-A coupling is one class; what it does to a dimension (shift, scale, later a spline) is a :class:`Transform`
-passed to it.
+A coupling is one class; what it does to a dimension (shift, scale, spline) is a :class:`Transform` passed
+to it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor as Array
 from torch import nn
 
-from models.layers import mlp, moments, soft_clamp
+from models.layers import Activation, mlp, moments, soft_clamp
 
 # Log-scales of an affine coupling stay within ±1: a few layers multiply up, and tails stay sane. (With ±2 the
 # digits' held-out likelihood was worse, and single rows went astray.)
@@ -43,6 +43,9 @@ class Bijection(nn.Module, ABC):
     def inverse(self, z: Array) -> Array:
         """Back: (B, D) to (B, D)."""
 
+    def fit(self, x: Array) -> None:
+        """Set what is read off the data, (N, D), rather than learned."""
+
 
 class Stack(Bijection):
     """Bijections one after the other, the one nearest to the data first."""
@@ -64,10 +67,9 @@ class Stack(Bijection):
         return z
 
     def fit(self, x: Array) -> None:
-        """Fit each bijection that is read off the data, (N, D), to what those before it make of them."""
+        """Fit each bijection to what those before it make of the data, (N, D)."""
         for bijection in self.bijections:
-            if isinstance(bijection, Standardise):
-                bijection.fit(x)
+            bijection.fit(x)
             x, _ = bijection(x)
 
 
@@ -99,6 +101,31 @@ class Logit(Bijection):
     def inverse(self, z: Array) -> Array:
         low, high = self.low.to(z.dtype), self.high.to(z.dtype)
         return low + (high - low) * torch.sigmoid(z)
+
+
+class Unit(Bijection):
+    """An interval to [0, 1], dimension by dimension, and what lies outside it likewise.
+
+    Args:
+        low: lower ends, (D,).
+        high: upper ends, (D,).
+    """
+
+    low: Array
+    high: Array
+
+    def __init__(self, low: Array, high: Array) -> None:
+        super().__init__()
+        self.register_buffer("low", low.double())
+        self.register_buffer("high", high.double())
+
+    def forward(self, x: Array) -> tuple[Array, Array]:
+        low, high = self.low.to(x.dtype), self.high.to(x.dtype)
+        return (x - low) / (high - low), -torch.log(high - low).sum()
+
+    def inverse(self, z: Array) -> Array:
+        low, high = self.low.to(z.dtype), self.high.to(z.dtype)
+        return low + (high - low) * z
 
 
 class Standardise(Bijection):
@@ -152,18 +179,24 @@ class Diagonal(Bijection):
     """A learned shift and scale of each dimension.
 
     Reference: the scaling layer of Dinh, Krueger & Bengio 2014, arXiv 1410.8516, section 3.3.
+
+    Args:
+        size: D.
+        haste: how many times as fast as other parameters the logarithm of the scale is learned.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, haste: float = 1.0) -> None:
         super().__init__()
+        self.haste = haste
         self.shift = nn.Parameter(torch.zeros(size))
         self.log_scale = nn.Parameter(torch.zeros(size))
 
     def forward(self, x: Array) -> tuple[Array, Array]:
-        return (x - self.shift) * torch.exp(self.log_scale), self.log_scale.sum()
+        log_scale = self.haste * self.log_scale
+        return (x - self.shift) * torch.exp(log_scale), log_scale.sum()
 
     def inverse(self, z: Array) -> Array:
-        return z * torch.exp(-self.log_scale) + self.shift
+        return z * torch.exp(-self.haste * self.log_scale) + self.shift
 
 
 @dataclass(frozen=True)
@@ -195,13 +228,18 @@ ADDITIVE: Final = Transform(
     forward=lambda x, shift: (x + shift, torch.zeros_like(x)),
     inverse=lambda z, shift: z - shift,
 )
+MULTIPLICATIVE: Final = Transform(
+    parameters=1,
+    forward=lambda x, log_scale: _affine(x, torch.zeros_like(x), log_scale),
+    inverse=lambda z, log_scale: _affine_inverse(z, torch.zeros_like(z), log_scale),
+)
 AFFINE: Final = Transform(parameters=2, forward=_affine, inverse=_affine_inverse)
 
 
 class Coupling(Bijection):
     """The first half of a row stays; a network of it says how each dimension of the second half is changed.
 
-    The network starts at zero, so an affine or additive coupling starts as the identity.
+    The network starts at zero, where every transform is the identity.
 
     Reference: Dinh, Krueger & Bengio 2014, arXiv 1410.8516, section 3.2; Dinh, Sohl-Dickstein & Bengio 2017,
     arXiv 1605.08803, section 3.2.
@@ -210,13 +248,16 @@ class Coupling(Bijection):
         size: D, at least 2.
         transform: what is done to a dimension.
         hidden: widths of the network between.
+        activation: between its layers.
     """
 
-    def __init__(self, size: int, transform: Transform, hidden: Sequence[int]) -> None:
+    def __init__(
+        self, size: int, transform: Transform, hidden: Sequence[int], activation: Activation = nn.SiLU
+    ) -> None:
         super().__init__()
         self.halves = (size // 2, size - size // 2)
         self.transform = transform
-        self.conditioner = mlp((self.halves[0], *hidden, transform.parameters * self.halves[1]))
+        self.conditioner = mlp((self.halves[0], *hidden, transform.parameters * self.halves[1]), activation)
         for parameter in self.conditioner[-1].parameters():
             nn.init.zeros_(parameter)
 

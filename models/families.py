@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
 from models.base import Model
 from models.flow import CouplingFlow, FlowConfig
 from models.gan import GAN, GANConfig
+from models.image_flow import ImageFlow, ImageFlowConfig
+from models.maf import MAF, MAFConfig
 from models.manifest import DataSpace
+from models.planar import PlanarConfig, PlanarFlow, RadialConfig, RadialFlow
 from models.vae import VAE, VAEConfig
 
-Config = Annotated[VAEConfig | GANConfig | FlowConfig, Field(discriminator="family")]
+Config = Annotated[
+    VAEConfig | GANConfig | FlowConfig | ImageFlowConfig | PlanarConfig | RadialConfig | MAFConfig,
+    Field(discriminator="family"),
+]
+FAMILIES: Final[dict[type, type]] = {
+    VAEConfig: VAE,
+    GANConfig: GAN,
+    FlowConfig: CouplingFlow,
+    ImageFlowConfig: ImageFlow,
+    PlanarConfig: PlanarFlow,
+    RadialConfig: RadialFlow,
+    MAFConfig: MAF,
+}
 
 
 def build(config: Config, data: DataSpace) -> Model:
@@ -21,6 +36,5 @@ def build(config: Config, data: DataSpace) -> Model:
     Raises:
         ValueError: if the two do not fit each other.
     """
-    families: dict[type, type] = {VAEConfig: VAE, GANConfig: GAN, FlowConfig: CouplingFlow}
-    model: Model = families[type(config)](config, data)
+    model: Model = FAMILIES[type(config)](config, data)
     return model

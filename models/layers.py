@@ -7,6 +7,7 @@ Python float is no substitute: the ONNX exporter rounds it to float32 even in a 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Annotated
@@ -15,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor as Array
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from models.manifest import DataSpace
 
@@ -91,6 +93,23 @@ class Scale(nn.Module):
         return self.shift.to(y.dtype) + self.scale.to(y.dtype) * y
 
 
+class OneHot(nn.Module):
+    """Class numbers, (B,), int64, as rows with a 1 in their place, (B, K).
+
+    By comparison, not by look-up: a number that is no class is all 0, and reaches beyond no table.
+    """
+
+    numbers: Array
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("numbers", torch.arange(classes))
+
+    def forward(self, label: Array, like: Array) -> Array:
+        """In the dtype of ``like``."""
+        return (label[:, None] == self.numbers).to(like.dtype)
+
+
 def mlp(widths: Sequence[int], activation: Activation = nn.SiLU) -> nn.Sequential:
     """Linear layers through ``widths``, from the first to the last, with activations between them."""
     layers: list[nn.Module] = []
@@ -125,3 +144,37 @@ def double(channels: int, out: int, size: tuple[int, int], bias: bool = True) ->
 
 def _kernel(size: tuple[int, int]) -> tuple[int, int]:
     return 4 + size[0] % 2, 4 + size[1] % 2
+
+
+def fold_batch_norm(model: nn.Module) -> nn.Module:
+    """A copy for inference whose batch norms are part of the layers before them: nothing of a batch is left.
+
+    Within each ``nn.Sequential`` a batch norm must follow a linear layer or a convolution.
+    """
+    folded = copy.deepcopy(model).eval()
+    for net in folded.modules():
+        if isinstance(net, nn.Sequential):
+            _fold(net)
+    return folded
+
+
+def _fold(net: nn.Sequential) -> None:
+    for i, norm in enumerate(net):
+        if isinstance(norm, nn.BatchNorm2d):
+            layer = next(net[j] for j in reversed(range(i)) if not isinstance(net[j], nn.Unflatten))
+            layer.weight, layer.bias = _fused(layer, norm)
+            net[i] = nn.Identity()
+
+
+def _fused(layer: nn.Module, norm: nn.BatchNorm2d) -> tuple[nn.Parameter, nn.Parameter]:
+    """Weight and bias of the layer with the norm behind it."""
+    statistics = (norm.running_mean, norm.running_var)
+    if isinstance(layer, nn.Linear):
+        # Its numbers become channels of pictures, all pixels of a channel in a row.
+        pixels = layer.out_features // norm.num_features
+        mean, var, gain, bias = (t.repeat_interleave(pixels) for t in (*statistics, norm.weight, norm.bias))
+        return fuse_linear_bn_weights(layer.weight, layer.bias, mean, var, norm.eps, gain, bias)
+    transposed = isinstance(layer, nn.ConvTranspose2d)
+    return fuse_conv_bn_weights(
+        layer.weight, layer.bias, *statistics, norm.eps, norm.weight, norm.bias, transposed
+    )

@@ -25,7 +25,7 @@ Generator = Literal["one_shot", "sequential", "chain", "none"]
 Verb = Literal["sample", "encode", "decode", "reconstruct", "interpolate", "loglik"]
 EntryName = Literal["decode", "encode", "log_weight"]
 Format = Literal["onnx", "torchscript"]
-Role = Literal["data", "latent", "std", "log_weight", "noise", "label"]
+Role = Literal["data", "latent", "std", "residual", "log_weight", "noise", "label"]
 DType = Literal["float32", "float64", "int64"]
 Law = Literal["standard_normal", "logistic", "uniform"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import torch
@@ -12,22 +13,20 @@ from torch import nn
 
 from models.base import Model, Signature
 from models.laws import StandardNormal
-from models.layers import (
-    Scale,
-    Width,
-    Widths,
-    double,
-    halve,
-    halvings,
-    interval,
-    mlp,
-    positive_part,
-    soft_clamp,
-)
-from models.manifest import Contract, DataSpace, EntryName, Grades, LatentSpace, Support, Tensor
+from models.layers import Activation, OneHot, Width, Widths, double, halve, halvings, mlp
+from models.likelihoods import Binomial, Categorical, Gaussian
+from models.manifest import Contract, DataSpace, EntryName, Grades, LatentSpace, Tensor
+from models.posteriors import Diagonal, IAFConfig, InverseAutoregressive
 
-# Posterior log-std stays within ±6, that of a Gaussian decoder (in standard deviations of the data) too.
-LOG_STD_BOUND: Final = 6.0
+Likelihood = Binomial | Categorical | Gaussian
+Shape = tuple[int, ...]
+
+LIKELIHOODS: Final[dict[str, type[Likelihood]]] = {
+    "bernoulli": Binomial,
+    "categorical": Categorical,
+    "gaussian": Gaussian,
+}
+ACTIVATIONS: Final[dict[str, Activation]] = {"silu": nn.SiLU, "tanh": nn.Tanh}
 
 
 class VAEConfig(Contract):
@@ -35,68 +34,103 @@ class VAEConfig(Contract):
 
     Attributes:
         latent_dim: Z.
-        likelihood: ``bernoulli`` for levels (Binomial from three levels on), ``gaussian`` for the real line.
+        likelihood: ``bernoulli`` for levels (Binomial from three levels on), ``categorical`` for levels with
+            a probability each, ``gaussian`` for the real line.
         net: ``conv`` for pictures (C, H, W).
         hidden: widths (``mlp``) or channels (``conv``) from data to latents; the decoder mirrors them.
+        activation: between layers; with ``tanh`` weights begin as Glorot & Bengio 2010 have them.
+        conditional: encoder and decoder are told the class of a row.
+        posterior: what bends the Gaussian posterior; without it, it stays a diagonal Gaussian.
     """
 
     family: Literal["vae"] = "vae"
     latent_dim: Width = 16
-    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
+    likelihood: Literal["bernoulli", "categorical", "gaussian"] = "bernoulli"
     net: Literal["mlp", "conv"] = "mlp"
     hidden: Widths = Field(default=(256, 256))
+    activation: Literal["silu", "tanh"] = "silu"
+    conditional: bool = False
+    posterior: IAFConfig | None = None
 
 
 class VAE(Model):
-    """Variational autoencoder with a standard normal prior and a diagonal Gaussian posterior.
+    """Variational autoencoder with a standard normal prior.
 
-    Reference: Kingma & Welling 2014, arXiv 1312.6114; Burda, Grosse & Salakhutdinov 2016, arXiv 1509.00519.
+    Told a class y, everything is given y: log-weights are of p(x|y), and the prior is that of every class.
+
+    Reference: Kingma & Welling 2014, arXiv 1312.6114; Burda, Grosse & Salakhutdinov 2016, arXiv 1509.00519;
+    Sohn, Lee & Yan 2015 for the classes; Kingma, Salimans et al. 2016, arXiv 1606.04934, for the flow.
 
     Raises:
-        ValueError: if the likelihood or the network does not fit the data.
+        ValueError: if the likelihood or the network does not fit the data, or it has no classes to be told.
     """
 
     family = "vae"
     paper = "Kingma & Welling 2014, arXiv 1312.6114"
     grades = Grades(density="lower_bound", latents="posterior", generator="one_shot")
     latent: LatentSpace
-    likelihood: Binomial | Gaussian
+    likelihood: Likelihood
+    posterior: Diagonal | InverseAutoregressive
 
     def __init__(self, config: VAEConfig, data: DataSpace) -> None:
         super().__init__()
-        likelihoods: dict[str, type[Binomial | Gaussian]] = {"bernoulli": Binomial, "gaussian": Gaussian}
-        nets = {"mlp": mlp_nets, "conv": conv_nets}
-        self.likelihood = likelihoods[config.likelihood](data)
+        if config.conditional and data.labels is None:
+            raise ValueError("data has no classes; a conditional model needs rows with labels")
+        self.likelihood = LIKELIHOODS[config.likelihood](data)
         self.data = self.likelihood.data
         self.latent = LatentSpace(shape=(config.latent_dim,))
         self.prior = StandardNormal()
-        self.encoder, self.decoder = nets[config.net](data.shape, config.hidden, config.latent_dim)
+        flow = config.posterior
+        z = config.latent_dim
+        self.posterior = InverseAutoregressive(z, flow) if flow else Diagonal(z)
+        told = len(data.labels) if config.conditional and data.labels else 0
+        self.classes = OneHot(told) if told else None
+        self.flat = nn.Flatten() if config.net == "mlp" else nn.Identity()
+        nets = {"mlp": mlp_nets, "conv": conv_nets}[config.net]
+        ends = Ends(data.shape, told, self.posterior.width, z, self.likelihood.outputs)
+        self.encoder, self.decoder = nets(ends, config.hidden, ACTIVATIONS[config.activation])
+        if config.activation == "tanh":
+            self.encoder.apply(_glorot)
+            self.decoder.apply(_glorot)
 
     def signatures(self) -> dict[EntryName, Signature]:
         shape: tuple[Literal["B"] | int, ...] = ("B", *self.latent.shape)
+        label = (Tensor(name="label", role="label", dtype="int64", shape=("B",)),) if self.classes else ()
         eps = Tensor(name="eps", role="noise", shape=shape, law="standard_normal")
         std = Tensor(name="std", role="std", shape=shape, unit="standard deviation of q(z|x)")
         log_w = Tensor(name="log_w", role="log_weight", shape=("B",), unit="nats")
+        if isinstance(self.posterior, Diagonal):
+            code: tuple[Tensor, ...] = (self.codes("mean of q(z|x)"), std)
+        else:
+            code = (self.codes("location of q(z|x)"),)
         return {
-            "decode": Signature((self.codes(),), (self.rows("mean of p(x|z)"),)),
-            "encode": Signature((self.rows(),), (self.codes("mean of q(z|x)"), std)),
-            "log_weight": Signature((self.rows(), eps), (log_w,)),
+            "decode": Signature((self.codes(), *label), (self.rows("mean of p(x|z)"),)),
+            "encode": Signature((self.rows(), *label), code),
+            "log_weight": Signature((self.rows(), eps, *label), (log_w,)),
         }
 
     def fit_statistics(self, x: Array) -> None:
         self.likelihood.fit(x)
 
-    def decode(self, z: Array) -> Array:
-        """Mean of p(x|z), (B, Z) to (B, *shape), in data units."""
-        return self.likelihood.mean(self.decoder(z))
+    def decode(self, z: Array, label: Array | None = None) -> Array:
+        """Mean of p(x|z), (B, Z) to (B, *shape), in data units.
 
-    def encode(self, x: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation of q(z|x), (B, *shape) to twice (B, Z)."""
-        mean, log_std = self.encoder(self.likelihood.scale(x)).chunk(2, dim=1)
-        return mean, torch.exp(soft_clamp(log_std, LOG_STD_BOUND))
+        Args:
+            label: the class of each row, (B,), int64, here and below; a model that is not conditional
+                does not look at it.
+        """
+        return self.likelihood.mean(self.decoder(self._told(z, label)))
 
-    def log_weight(self, x: Array, eps: Array) -> Array:
-        """One importance draw for each row: log p(x|z) + log p(z) - log q(z|x) at z = mean + std * eps.
+    def encode(self, x: Array, label: Array | None = None) -> Array | tuple[Array, Array]:
+        """Mean and standard deviation of q(z|x), (B, *shape) to twice (B, Z).
+
+        A posterior with a flow has neither in closed form: it answers its location, where the flow takes
+        the mean of the Gaussian that it starts from.
+        """
+        return self.posterior.code(self.infer(x, label))
+
+    def log_weight(self, x: Array, eps: Array, label: Array | None = None) -> Array:
+        """One importance draw for each row: log p(x|z) + log p(z) - log q(z|x) at z ~ q, made of eps.
 
         Args:
             x: data, (B, *shape).
@@ -105,9 +139,9 @@ class VAE(Model):
         Returns:
             log_w, whose exponential has mean p(x), (B,), in nats.
         """
-        return self._weigh(x, *self.encode(x), eps)
+        return self._weigh(x, self.infer(x, label), eps, label)
 
-    def log_weights(self, x: Array, eps: Array) -> Array:
+    def log_weights(self, x: Array, eps: Array, label: Array | None = None) -> Array:
         """K importance draws for each row, which share one pass of the encoder.
 
         Args:
@@ -117,17 +151,30 @@ class VAE(Model):
         Returns:
             log_w, (B, K), in nats.
         """
-        x, mean, std = (t.repeat_interleave(eps.shape[1], dim=0) for t in (x, *self.encode(x)))
-        return self._weigh(x, mean, std, eps.flatten(0, 1)).unflatten(0, eps.shape[:2])
+        k = eps.shape[1]
+        rows, h = (t.repeat_interleave(k, dim=0) for t in (x, self.infer(x, label)))
+        label = None if label is None else label.repeat_interleave(k, dim=0)
+        return self._weigh(rows, h, eps.flatten(0, 1), label).unflatten(0, eps.shape[:2])
 
-    def log_likelihood(self, x: Array, z: Array) -> Array:
+    def infer(self, x: Array, label: Array | None = None) -> Array:
+        """What the encoder says of each row, (B, *shape) to (B, posterior.width)."""
+        return self.encoder(self._told(self.flat(self.likelihood.scale(x)), label))
+
+    def log_likelihood(self, x: Array, z: Array, label: Array | None = None) -> Array:
         """log p(x|z) of each row, (B,), in nats."""
-        return self.likelihood.log_prob(x, self.decoder(z))
+        return self.likelihood.log_prob(x, self.decoder(self._told(z, label)))
 
-    def _weigh(self, x: Array, mean: Array, std: Array, eps: Array) -> Array:
-        z = mean + std * eps
-        log_q = self.prior(eps) - torch.log(std).sum(1)
-        return self.log_likelihood(x, z) + self.prior(z) - log_q
+    def _told(self, rows: Array, label: Array | None) -> Array:
+        """Rows, and behind their first axis their class: for pictures as planes of ones and zeros."""
+        if self.classes is None:
+            return rows
+        assert label is not None
+        told = self.classes(label, rows)[(..., *[None] * (rows.ndim - 2))]
+        return torch.cat([rows, told.expand(-1, -1, *rows.shape[2:])], dim=1)
+
+    def _weigh(self, x: Array, h: Array, eps: Array, label: Array | None) -> Array:
+        z, log_q = self.posterior.draw(h, eps)
+        return self.log_likelihood(x, z, label) + self.prior(z) - log_q
 
 
 def elbo(log_w: Array, dim: int = -1) -> Array:
@@ -143,121 +190,49 @@ def importance_bound(log_w: Array, dim: int = -1) -> Array:
     return torch.logsumexp(log_w, dim) - math.log(log_w.shape[dim])
 
 
-def kl_to_prior(mean: Array, std: Array) -> Array:
-    """KL(N(mean, std²) || N(0, 1)) of each row, (B, Z) to (B,), in nats.
+@dataclass(frozen=True)
+class Ends:
+    """What goes into the networks and has to come out of them, for one row.
 
-    Reference: Kingma & Welling 2014, arXiv 1312.6114, appendix B.
-    """
-    return (mean.square() + std.square() - 1).sum(1) / 2 - torch.log(std).sum(1)
-
-
-class Binomial(nn.Module):
-    """Each dimension a count of successes in L - 1 trials, L the levels; with two levels, Bernoulli.
-
-    Sums to one over the lattice. The decoder's outputs are logits.
-
-    Raises:
-        ValueError: if the data are not whole numbers from low to low + L - 1.
+    Attributes:
+        shape: of the data.
+        told: how many numbers say the class, 0 where nobody does.
+        inferred: how many numbers the encoder gives.
+        latent: Z.
+        outputs: the shape of what the decoder gives.
     """
 
-    low: Array
-    log_choose: Array
-
-    def __init__(self, data: DataSpace) -> None:
-        super().__init__()
-        low, self.trials = _lattice(data)
-        support = tuple(s.model_copy(update={"lattice": True}) for s in data.support)
-        self.data = data.model_copy(update={"support": support})
-        self.scale = Scale(data)
-        self.offset = nn.Parameter(torch.zeros(data.shape))
-        self.register_buffer("low", low.view(data.shape))
-        self.register_buffer("log_choose", _log_choose(self.trials))
-
-    def fit(self, x: Array) -> None:
-        """Start from the mean of the rows: the decoder learns what differs from it."""
-        # The authors of the importance-weighted autoencoder clip there too (github yburda/iwae).
-        mean = ((x.double().mean(0) - self.low) / self.trials).clamp(0.001, 0.999)
-        self.offset.data.copy_(torch.logit(mean))
-
-    def mean(self, h: Array) -> Array:
-        """In data units, (B, *shape)."""
-        return self.low.to(h.dtype) + self.trials * torch.sigmoid(h + self.offset)
-
-    def log_prob(self, x: Array, h: Array) -> Array:
-        """(B,), in nats."""
-        logit = h + self.offset
-        count = x - self.low.to(x.dtype)
-        # Whole numbers are clamped rather than floats: not even NaN may reach beyond the table.
-        choose = self.log_choose.to(x.dtype)[count.round().long().clamp(0, self.trials)]
-        # count * log p + (trials - count) * log(1 - p) as a sum of terms of one sign.
-        misses = count * positive_part(-logit) + (self.trials - count) * positive_part(logit)
-        entropy = self.trials * torch.log1p(torch.exp(-logit.abs()))
-        return (choose - misses - entropy).flatten(1).sum(1)
+    shape: Shape
+    told: int
+    inferred: int
+    latent: int
+    outputs: Shape
 
 
-def _lattice(data: DataSpace) -> tuple[Array, int]:
-    """Lowest value of each dimension, (D,), and the number of steps above it."""
-    bounds = interval(data)
-    if data.levels is None or data.bin_width != 1 or bounds is None:
-        raise ValueError(
-            f"data has levels {data.levels}, bin width {data.bin_width} and support {list(data.support)}; "
-            "a bernoulli likelihood takes whole numbers between bounds: levels, and bin width 1"
-        )
-    low, high = bounds
-    if not torch.equal(high - low, torch.full_like(low, data.levels - 1)):
-        raise ValueError(f"data has {data.levels} levels; its bounds must then be {data.levels - 1} apart")
-    return low, data.levels - 1
+def mlp_nets(ends: Ends, hidden: Shape, activation: Activation) -> tuple[nn.Module, nn.Module]:
+    """Fully connected encoder of flat rows, and its mirror."""
+    encoder = mlp((math.prod(ends.shape) + ends.told, *hidden, ends.inferred), activation)
+    widths = (ends.latent + ends.told, *reversed(hidden), math.prod(ends.outputs))
+    return encoder, nn.Sequential(mlp(widths, activation), nn.Unflatten(1, ends.outputs))
 
 
-def _log_choose(trials: int) -> Array:
-    """Logarithms of the binomial coefficients of ``trials`` over 0..trials, in float64."""
-    return torch.tensor([math.log(math.comb(trials, k)) for k in range(trials + 1)], dtype=torch.float64)
-
-
-class Gaussian(nn.Module):
-    """Each dimension normal around the decoder's output, with a learned variance of its own."""
-
-    def __init__(self, data: DataSpace) -> None:
-        super().__init__()
-        # A density on the line says nothing of levels, so it must not be turned into bits per dimension.
-        self.data = data.model_copy(update={"support": (Support(),), "levels": None})
-        self.scale = Scale(self.data)
-        self.standard = StandardNormal()
-        self.log_std = nn.Parameter(torch.zeros(data.shape))
-
-    def fit(self, x: Array) -> None:
-        """Standardise by the rows."""
-        self.scale.fit(x)
-
-    def mean(self, h: Array) -> Array:
-        """In data units, (B, *shape)."""
-        return self.scale.inverse(h)
-
-    def log_prob(self, x: Array, h: Array) -> Array:
-        """(B,), in nats of density in data units."""
-        log_std = soft_clamp(self.log_std, LOG_STD_BOUND)
-        residual = (self.scale(x) - h) * torch.exp(-log_std)
-        return self.standard(residual) - log_std.sum() - self.scale.log_volume.to(x.dtype)
-
-
-def mlp_nets(shape: tuple[int, ...], hidden: tuple[int, ...], latent: int) -> tuple[nn.Module, nn.Module]:
-    """Fully connected encoder to (mean, log std), (B, 2Z), and its mirror."""
-    size = math.prod(shape)
-    encoder = nn.Sequential(nn.Flatten(), mlp((size, *hidden, 2 * latent)))
-    decoder = nn.Sequential(mlp((latent, *reversed(hidden), size)), nn.Unflatten(1, shape))
-    return encoder, decoder
-
-
-def conv_nets(shape: tuple[int, ...], hidden: tuple[int, ...], latent: int) -> tuple[nn.Module, nn.Module]:
-    """Convolutions of stride 2 to (mean, log std), (B, 2Z), and their mirror."""
-    sizes = halvings(shape, len(hidden))
-    channels = (shape[0], *hidden)
-    flat = channels[-1] * math.prod(sizes[-1])
+def conv_nets(ends: Ends, hidden: Shape, activation: Activation) -> tuple[nn.Module, nn.Module]:
+    """Encoder of convolutions of stride 2, and its mirror."""
+    sizes = halvings(ends.shape, len(hidden))
+    into, out = (ends.shape[0] + ends.told, *hidden), (ends.outputs[0], *hidden)
+    flat = out[-1] * math.prod(sizes[-1])
     down: list[nn.Module] = []
     up: list[nn.Module] = []
     for i, size in enumerate(sizes[:-1]):
-        down += [halve(channels[i], channels[i + 1], size), nn.SiLU()]
-        up = [nn.SiLU(), double(channels[i + 1], channels[i], size), *up]
-    encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(flat, 2 * latent))
-    decoder = nn.Sequential(nn.Linear(latent, flat), nn.Unflatten(1, (channels[-1], *sizes[-1])), *up)
-    return encoder, decoder
+        down += [halve(into[i], into[i + 1], size), activation()]
+        up = [activation(), double(out[i + 1], out[i], size), *up]
+    encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(flat, ends.inferred))
+    start = nn.Linear(ends.latent + ends.told, flat)
+    return encoder, nn.Sequential(start, nn.Unflatten(1, (out[-1], *sizes[-1])), *up)
+
+
+def _glorot(layer: nn.Module) -> None:
+    # Torch begins smaller, as suits ReLU and its kin.
+    if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.xavier_uniform_(layer.weight)
+        nn.init.zeros_(layer.bias)

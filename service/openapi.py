@@ -52,10 +52,15 @@ class SampleAnswer(Answered):
 
 
 class EncodeAnswer(Answered):
-    """Each id names its model and version, and is remembered for its time to live."""
+    """Each id names its model and version, and is remembered for its time to live.
+
+    Attributes:
+        residual: by how much a row and the sample of its code differ, where the way back was learned.
+    """
 
     latents: list[Row]
     std: list[Row] | None = None
+    residual: list[float] | None = None
     ids: list[str]
     cached: list[bool]
 

@@ -44,6 +44,7 @@ from service.schemas import (
 )
 from service.wire import Answer, Stream, is_pictures
 
+BESIDE_CODES: Final[tuple[Role, ...]] = ("std", "residual")
 DEFAULT_K: Final = 64
 IDS_NAMED: Final = 100  # of those that are unknown, in an answer
 PIECE_BYTES: Final = 1 << 20
@@ -87,8 +88,8 @@ async def encode(call: Call, request: EncodeRequest) -> Answer:
     label = labels(call.manifest, ("encode",), request.label, len(x))
     outputs, cached, new = await _encode_remembered(call, x, label)
     ids = await _remember(call, outputs["latent"], new)
-    std = {"std": outputs["std"]} if "std" in outputs else {}
-    fields = {**call.named(), "latents": outputs["latent"], **std, "ids": ids, "cached": cached}
+    said: dict[str, Array] = {role: outputs[role] for role in BESIDE_CODES if role in outputs}
+    fields = {**call.named(), "latents": outputs["latent"], **said, "ids": ids, "cached": cached}
     return Answer(fields, "latents")
 
 

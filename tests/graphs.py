@@ -224,6 +224,33 @@ def image_gan(root: Path, name: str = "image-gan", version: str = "1") -> Path:
     )
 
 
+def coded(root: Path, name: str = "coded", version: str = "1") -> Path:
+    """Three numbers from two latents, and a way back that says how much of a row it loses: its third."""
+    z, x = _tensor("z", "latent", 2), _tensor("x", "data", 3)
+    residual = Tensor(name="residual", role="residual", shape=("B",), unit="data units, mean absolute")
+    constants: dict[str, Array] = {"w": f32([[1, 0, 0], [0, 1, 0]]), "v": f32([[1, 0], [0, 1], [0, 0]])}
+    constants |= {"axis": i64([1])}
+    back = """
+        z = MatMul(x, v) y = MatMul(z, w) d = Sub(x, y) a = Abs(d)
+        residual = ReduceMean<keepdims=0>(a, axis)
+    """
+    return write(
+        root,
+        version,
+        Description(
+            name,
+            "gan",
+            DataSpace(shape=(3,)),
+            LatentSpace(shape=(2,)),
+            Grades(density="none", latents="code", generator="one_shot"),
+            graphs={
+                "decode": Graph((z,), (x,), "x = MatMul(z, w)", constants, (f32([[0, 0], [1, -1]]),)),
+                "encode": Graph((x,), (z, residual), back, constants, (f32([[0, 0, 0], [1, -1, 3]]),)),
+            },
+        ),
+    )
+
+
 def poison(root: Path, name: str = "poison", version: str = "1") -> Path:
     """x = 2 z in one dimension; a row of -1 or less makes ONNX Runtime fail the whole batch."""
     z, x = _tensor("z", "latent", 1), _tensor("x", "data", 1)

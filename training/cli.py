@@ -14,6 +14,7 @@ from training import Mistake
 from training.evaluate import evaluate
 from training.export import export
 from training.fit import fit
+from training.gauges import collapse
 from training.pack import pack
 from training.recipe import Recipe, find, published, read
 from training.run import Run
@@ -135,4 +136,6 @@ def _open(args: argparse.Namespace) -> Run:
 def _print(metrics: Mapping[str, Metric]) -> None:
     for name, metric in metrics.items():
         error = "" if metric.standard_error is None else f" ± {metric.standard_error:.2g}"
-        print(f"  {name:<22}{metric.value:>10.4f}{error} {metric.unit} ({metric.kind})")
+        print(f"  {name:<26}{metric.value:>10.4f}{error} {metric.unit} ({metric.kind})")
+    if (sentence := collapse(metrics)) is not None:
+        print(f"  {sentence}")

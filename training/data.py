@@ -24,7 +24,7 @@ from sklearn.datasets import load_digits
 
 from models.manifest import Contract, DataSpace, Support
 from training import Mistake
-from training.toys import TOYS, Floats
+from training.toys import MODES, TOYS, Floats, Modes
 
 Rows = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -45,6 +45,7 @@ class Splits:
         space: what one row is.
         labels: the class numbers by split name, (N,), int64, where the source has them.
         truth: the log density of the source itself in nats, for toys: rows (B, 2) to (B,).
+        modes: where its mass is gathered, for toys that have such places.
     """
 
     train: Rows
@@ -53,6 +54,7 @@ class Splits:
     space: DataSpace
     labels: Mapping[str, Labels] | None = None
     truth: Callable[[Floats], Floats] | None = None
+    modes: Modes | None = None
 
 
 class DigitsData(Contract):
@@ -192,11 +194,11 @@ def _toy(config: ToyData) -> Splits:
     toy = TOYS[config.toy]
     streams = np.random.SeedSequence(SPLIT_SEED).spawn(3)
     sizes = (config.train, config.valid, config.test)
-    train, valid, test = (
+    drawn = (
         toy.draw(n, np.random.default_rng(stream)).astype(np.float32)
         for n, stream in zip(sizes, streams, strict=True)
     )
-    return Splits(train, valid, test, DataSpace(shape=(2,)), truth=toy.log_density)
+    return Splits(*drawn, space=DataSpace(shape=(2,)), truth=toy.log_density, modes=MODES.get(config.toy))
 
 
 def pixels(shape: tuple[int, ...], levels: int, labels: tuple[str, ...] | None = None) -> DataSpace:

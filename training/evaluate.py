@@ -9,6 +9,7 @@ import csv
 import json
 import math
 from collections.abc import Callable, Iterator
+from statistics import NormalDist
 from typing import Final
 
 import numpy as np
@@ -17,15 +18,16 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor as Array
 
-from models.base import Model
-from models.flow import CouplingFlow
-from models.gan import GAN, discriminator_loss
-from models.manifest import DataSpace, Law, Metric
+from models.base import Entry, Model
+from models.flow import Flow
+from models.gan import GAMES, GAN
+from models.manifest import DataSpace, LatentSpace, Law, Metric
 from models.vae import VAE, importance_bound
-from training import Mistake, pictures
+from training import Mistake, gauges, pictures
 from training.data import Rows
 from training.fit import LOG
-from training.objectives import MONITOR, generator
+from training.objectives import MONITOR, Batch, generator
+from training.recipe import AdversarialConfig
 from training.run import EVALUATION, Run
 
 Floats = NDArray[np.float64]
@@ -35,6 +37,8 @@ HELD_OUT_ROWS: Final = 1000
 HELD_OUT_DRAWS: Final = 64
 CHUNK: Final = 8192  # rows of a model's pass
 NOT_DRAWN: Final = frozenset({"epoch", "seconds", MONITOR, "valid_bits_per_dim"})
+SMALLER: Final = (5,)  # importance samples of bounds beside that of all draws
+PLACES: Final = 20  # of a manifold, across and up
 ACTIVE: Final = 0.01  # variance of a posterior mean; Burda et al. 2016, section 5.2
 
 
@@ -59,12 +63,12 @@ def held_out_scores(run: Run) -> tuple[Floats, int]:
     Raises:
         Mistake: if the model gives no score.
     """
-    x = torch.from_numpy(_spread(run.splits.test, HELD_OUT_ROWS))
+    rows = _test(run, HELD_OUT_ROWS)
     with torch.inference_mode():
         if run.model.grades.density == "exact":
-            return _by_chunks(run.model.log_weight, x), 1
+            return _by_chunks(run.model.log_weight, rows.x), 1
         if run.model.grades.density == "lower_bound":
-            log_w = _log_weights(run.model, x, HELD_OUT_DRAWS, CALIBRATION)
+            log_w = _log_weights(run.model, rows, HELD_OUT_DRAWS, CALIBRATION)
             return _log_mean_exp(log_w), HELD_OUT_DRAWS
     raise Mistake(f"{run.recipe.name}: a {run.model.family} has no log_weight, so no held-out scores")
 
@@ -74,28 +78,27 @@ def held_out_scores(run: Run) -> tuple[Floats, int]:
 
 def _measure(run: Run) -> Iterator[tuple[str, Metric]]:
     match run.model:
-        case CouplingFlow() if run.model.data.levels is None:
+        case Flow() if run.model.data.levels is None:
             yield from _exact(run, run.model)
-        case CouplingFlow():
+        case Flow():
             yield from _dequantised(run, run.model)
         case VAE():
             yield from _bounded(run, run.model)
         case GAN():
-            yield from _game(run, run.model)
-            yield from _likeness(run)
+            yield from _played(run, run.model)
 
 
-def _exact(run: Run, flow: CouplingFlow) -> Iterator[tuple[str, Metric]]:
+def _exact(run: Run, flow: Flow) -> Iterator[tuple[str, Metric]]:
     log_p = _by_chunks(flow.log_weight, torch.from_numpy(run.splits.test))
-    yield "log_likelihood", _mean(log_p, "nats", "exact")
+    yield "log_likelihood", gauges.mean(log_p, "nats", "exact")
     if run.splits.truth is not None:
         best = run.splits.truth(run.splits.test.astype(np.float64))
-        yield "ceiling", _mean(best, "nats", "exact")
+        yield "ceiling", gauges.mean(best, "nats", "exact")
         # Paired, row by row: far less noise than the difference of two means.
-        yield "gap_to_ceiling", _mean(best - log_p, "nats", "exact")
+        yield "gap_to_ceiling", gauges.mean(best - log_p, "nats", "exact")
 
 
-def _dequantised(run: Run, flow: CouplingFlow) -> Iterator[tuple[str, Metric]]:
+def _dequantised(run: Run, flow: Flow) -> Iterator[tuple[str, Metric]]:
     """The bound on the log-mass of levels by points of their bins, of one draw and of K.
 
     Reference: Theis, van den Oord & Bethge 2016, arXiv 1511.01844, section 3.1.
@@ -113,93 +116,99 @@ def _dequantised(run: Run, flow: CouplingFlow) -> Iterator[tuple[str, Metric]]:
 
 
 def _bounded(run: Run, vae: VAE) -> Iterator[tuple[str, Metric]]:
-    k, x = run.recipe.evaluate.draws, torch.from_numpy(run.splits.test)
-    log_w = _log_weights(vae, x, k, TEST)
+    """The bounds that K draws give, all at beta = 1 however the model was trained, and the latents in use.
+
+    Smaller K share the draws of the largest: L_K is the mean over as many groups of K as there are.
+    """
+    draws, test = run.recipe.evaluate.draws, _test(run)
+    log_w = _log_weights(vae, test, draws, TEST)  # (N, draws)
     yield from _of_levels("elbo", log_w.mean(axis=1), vae.data, 1)
-    yield from _of_levels(f"bound_{k}", _log_mean_exp(log_w), vae.data, k)
-    means = np.concatenate([vae.encode(part)[0].numpy() for part in x.split(CHUNK)])
-    active = int((means.var(axis=0) > ACTIVE).sum())
+    for k in (*(k for k in SMALLER if k < draws), draws):
+        groups = log_w[:, : draws // k * k].reshape(len(log_w), -1, k)
+        yield from _of_levels(f"bound_{k}", _log_mean_exp(groups).mean(axis=1), vae.data, k)
+    active = int((_locations(vae, test).var(axis=0) > ACTIVE).sum())
     yield "active_latents", Metric(value=active, unit=f"of {vae.latent.size} latents", kind="statistic")
 
 
 def _of_levels(name: str, log_p: Floats, space: DataSpace, k: int) -> Iterator[tuple[str, Metric]]:
     """A lower bound for each row, in nats, and in bits per dimension where the data have levels."""
     width = space.size * math.log(space.bin_width) if space.levels else 0.0
-    yield name, _mean(log_p + width, "nats", "lower_bound", k)
+    yield name, gauges.mean(log_p + width, "nats", "lower_bound", k)
     if space.levels is not None:
         bits = np.array([space.bits_per_dim(row) for row in log_p], dtype=float)
         label = "bits_per_dim" if k == 1 else f"bits_per_dim_{k}"
-        yield label, _mean(bits, "bits/dim", "upper_bound", k)
+        yield label, gauges.mean(bits, "bits/dim", "upper_bound", k)
 
 
-def _game(run: Run, gan: GAN) -> Iterator[tuple[str, Metric]]:
-    """The discriminator's view of test rows and of as many samples; near 1/2 each, it cannot tell.
+def _played(run: Run, gan: GAN) -> Iterator[tuple[str, Metric]]:
+    """What the players, and others, can tell of samples: as many as test rows, of the same classes."""
+    test, label = torch.from_numpy(run.splits.test), _labels(run, "test")
+    fake = _samples(gan, len(test), run.recipe.seed, TEST, label=label)
+    told = (label,) if gan.classes is not None else ()
+    on_real, on_fake = (_by_chunks(gan.discriminator, x, *told) for x in (test, fake))
+    objective = run.recipe.objective
+    judged = isinstance(objective, AdversarialConfig) and GAMES[objective.loss].probabilistic
+    yield from (gauges.game if judged else gauges.duel)(on_real, on_fake)
 
-    Reference: Goodfellow et al. 2014, arXiv 1406.2661, theorem 1: the best discriminator's value is
-    2 JS(data, samples) - ln 4, so any other's value bounds JS from below, on average.
-    """
-    real = torch.from_numpy(run.splits.test)
-    fake = _samples(gan, len(real), run.recipe.seed, TEST)
-    on_real, on_fake = (_by_chunks(gan.discriminator, x) for x in (real, fake))
-    yield "D(x)", _mean(_sigmoid(on_real), "probability", "gauge")
-    yield "D(G(z))", _mean(_sigmoid(on_fake), "probability", "gauge")
-    value = -float(discriminator_loss(torch.from_numpy(on_real), torch.from_numpy(on_fake)))
-    spread = np.log(_sigmoid(on_real)).var() + np.log(_sigmoid(-on_fake)).var()
-    yield (
-        "jensen_shannon",
-        Metric(
-            value=(value + math.log(4)) / 2,
-            unit="nats",
-            kind="lower_bound",
-            standard_error=float(math.sqrt(spread / len(real)) / 2),
-        ),
-    )
-
-
-def _likeness(run: Run) -> Iterator[tuple[str, Metric]]:
-    """How samples compare with test rows, dimension by dimension and row by row."""
-    test = torch.from_numpy(_spread(run.splits.test, HELD_OUT_ROWS)).flatten(1).double()
-    fake = _samples(run.model, HELD_OUT_ROWS, run.recipe.seed, TEST).flatten(1).double()
-    for name, of in (("mean", torch.mean), ("std", torch.std)):
-        off = (of(fake, dim=0) - of(test, dim=0)).square().mean().sqrt()
-        yield f"{name}_error", Metric(value=float(off), unit="data units, RMS", kind="statistic")
-    # Samples much nearer to training rows than test rows are would be copies.
-    for name, rows in (("samples", fake), ("test", test)):
-        yield f"nearest_train_{name}", _mean(_nearest(rows, run.splits.train), "data units", "statistic")
+    few = _spread(np.arange(len(test)), HELD_OUT_ROWS)
+    train = torch.from_numpy(run.splits.train).flatten(1).double()
+    yield from gauges.likeness(test[few].flatten(1).double(), fake[few].flatten(1).double(), train)
+    scaled = [gan.scale(rows[few]).flatten(1).double() for rows in (test, fake)]
+    yield from gauges.support(*scaled)
+    yield from gauges.two_sample(*scaled)
+    if run.splits.modes is not None:
+        yield from gauges.coverage(fake.double().numpy(), run.splits.modes)
+    if label is not None and gan.classes is not None:
+        for name, rows in (("samples", fake), ("test rows", test)):
+            known = _labels(run, "train")
+            yield from gauges.obedience(rows[few].flatten(1).double(), label[few], train, known, name)
+    if gan.encoder is not None:
+        residual = gan.encode(test, *told)[1].double().numpy()
+        yield "residual", gauges.mean(residual, "data units, mean absolute", "statistic")
 
 
-def _nearest(rows: Array, train: Rows) -> Floats:
-    """Euclidean distance of each row to the nearest training row, (N,)."""
-    known = torch.from_numpy(train).flatten(1).double()
-    nearest = [torch.cdist(part, known).min(dim=1).values for part in rows.split(256)]
-    return torch.cat(nearest).numpy()
-
-
-def _mean(values: Floats, unit: str, kind: str, k: int | None = None) -> Metric:
-    error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
-    return Metric(value=float(values.mean()), unit=unit, kind=kind, k=k, standard_error=error)
-
-
-def _sigmoid(logits: Floats) -> Floats:
-    return 1 / (1 + np.exp(-logits))
+def _labels(run: Run, split: str) -> Array | None:
+    return None if run.splits.labels is None else torch.from_numpy(run.splits.labels[split])
 
 
 def _log_mean_exp(log_w: Floats) -> Floats:
     return importance_bound(torch.from_numpy(log_w)).numpy()
 
 
-def _by_chunks(score: Callable[[Array], Array], x: Array) -> Floats:
+def _by_chunks(score: Callable[..., Array], *x: Array) -> Floats:
     """A number for each row, (N,), float64, not all rows at once."""
-    return torch.cat([score(part) for part in x.split(CHUNK)]).double().numpy()
+    parts = zip(*(rows.split(CHUNK) for rows in x), strict=True)
+    return torch.cat([score(*part) for part in parts]).double().numpy()
 
 
-def _log_weights(vae: VAE, x: Array, k: int, use: int) -> Floats:
+def _log_weights(vae: VAE, rows: Batch, k: int, use: int) -> Floats:
     """K importance draws for each row, (N, K), in nats; noise by the address (use, chunk)."""
     chunks = []
-    for i, part in enumerate(x.split(max(1, CHUNK // k))):
-        eps = torch.randn(len(part), k, vae.latent.size, generator=generator(use, i))
-        chunks.append(vae.log_weights(part, eps).double())
+    for i, part in enumerate(_cut(rows, max(1, CHUNK // k))):
+        eps = torch.randn(len(part.x), k, vae.latent.size, generator=generator(use, i))
+        chunks.append(vae.log_weights(part.x, eps, part.label).double())
     return torch.cat(chunks).numpy()
+
+
+def _locations(model: Model, rows: Batch) -> Rows:
+    """The code that stands for each row, (N, *latent.shape)."""
+    encode = Entry(model, "encode")
+    parts = [encode(part.x, *_told(model, part.label))[0] for part in _cut(rows, CHUNK)]
+    return torch.cat(parts).numpy()
+
+
+def _test(run: Run, most: int | None = None) -> Batch:
+    """Test rows and their classes; at most so many, taken evenly."""
+    labels = None if run.splits.labels is None else run.splits.labels["test"]
+    x, count = run.splits.test, most or len(run.splits.test)
+    label = None if labels is None else torch.from_numpy(_spread(labels, count))
+    return Batch(torch.from_numpy(_spread(x, count)), label)
+
+
+def _cut(rows: Batch, size: int) -> Iterator[Batch]:
+    """The same rows in pieces."""
+    for start in range(0, len(rows.x), size):
+        yield Batch(*(None if part is None else part[start : start + size] for part in rows))
 
 
 def _spread(rows: Rows, most: int) -> Rows:
@@ -207,11 +216,29 @@ def _spread(rows: Rows, most: int) -> Rows:
     return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
 
 
-def _samples(model: Model, n: int, *address: int) -> Array:
-    """The model's samples, (n, *shape); which ones is said by the address."""
+def _samples(model: Model, n: int, *address: int, label: Array | None = None) -> Array:
+    """The model's samples, (n, *shape); which ones is said by the address.
+
+    Args:
+        label: the class of each, for a model that takes classes; without it all classes in turn.
+    """
     assert model.latent is not None
-    z = _prior_noise(model.latent.prior, (n, *model.latent.shape), generator(*address))
-    return torch.cat([model.decode(part) for part in z.split(CHUNK)])
+    inputs = [_prior_noise(model.latent.prior, (n, *model.latent.shape), generator(*address))]
+    if takes_classes(model):
+        inputs.append(torch.arange(n) % len(model.data.labels or ()) if label is None else label)
+    return torch.cat(
+        [model.decode(*part) for part in zip(*(rows.split(CHUNK) for rows in inputs), strict=True)]
+    )
+
+
+def _told(model: Model, label: Array | None) -> tuple[Array, ...]:
+    """The classes of rows, for a model that takes them."""
+    return (label,) if takes_classes(model) and label is not None else ()
+
+
+def takes_classes(model: Model) -> bool:
+    """Whether samples are of a class that callers choose."""
+    return any(tensor.role == "label" for tensor in model.signatures()["decode"].inputs)
 
 
 def _prior_noise(law: Law, shape: tuple[int, ...], noise: torch.Generator) -> Array:
@@ -228,9 +255,14 @@ def _pictures(run: Run) -> Iterator[tuple[str, Image]]:
     """File names and images: samples, reconstructions where there is a posterior, the training's curve."""
     space, samples = run.model.data, _samples(run.model, 4096, run.recipe.seed, PICTURE).numpy()
     if space.display is not None:
-        yield "samples", pictures.grid(samples[:64], space.display, columns=8)
-        if run.model.grades.latents == "posterior":
+        # Classes come in turn: a column for each.
+        columns = len(space.labels or ()) if takes_classes(run.model) else 8
+        yield "samples", pictures.grid(samples[: 8 * columns], space.display, columns)
+        if run.model.grades.latents != "bijection" and "encode" in run.model.signatures():
             yield "reconstructions", _reconstructions(run, space.display)
+            yield "traversal", _traversal(run, space.display)
+        if _has_manifold(run.model):
+            yield "manifold", _manifold(run, space.display)
     else:
         yield "samples", _plane(run, samples)
     yield "curve", _curve(run)
@@ -238,10 +270,41 @@ def _pictures(run: Run) -> Iterator[tuple[str, Image]]:
 
 def _reconstructions(run: Run, display: tuple[float, float]) -> Image:
     """Sixteen test rows, and below each what the model makes of its code; twice."""
-    rows = _spread(run.splits.test, 32)
-    again = run.model.decode(run.model.encode(torch.from_numpy(rows))[0]).numpy()
-    lines = np.concatenate([rows[:16], again[:16], rows[16:], again[16:]])
-    return pictures.grid(lines, display, columns=16)
+    rows = _test(run, 32)
+    z = torch.from_numpy(_locations(run.model, rows))
+    again = run.model.decode(z, *_told(run.model, rows.label)).numpy()
+    x = rows.x.numpy()
+    return pictures.grid(np.concatenate([x[:16], again[:16], x[16:], again[16:]]), display, columns=16)
+
+
+def _traversal(run: Run, display: tuple[float, float]) -> Image:
+    """From the codes of two test rows, one latent after the other from -3 to 3: the busiest ones first."""
+    both, steps = _test(run, 2), torch.linspace(-3, 3, 11)
+    busiest = _locations(run.model, _test(run)).var(axis=0).argsort()[::-1][:8]
+    z = torch.from_numpy(_locations(run.model, both)).repeat_interleave(len(steps), dim=0)
+    told = [label.repeat_interleave(len(steps)) for label in _told(run.model, both.label)]
+    lines = []
+    for latent in busiest:
+        moved = z.clone()
+        moved[:, int(latent)] = steps.repeat(2)
+        lines.append(run.model.decode(moved, *told))
+    return pictures.grid(torch.cat(lines).numpy(), display, columns=2 * len(steps))
+
+
+def _manifold(run: Run, display: tuple[float, float]) -> Image:
+    """What a plane of latents decodes to, at the quantiles of the prior.
+
+    Reference: Kingma & Welling 2014, arXiv 1312.6114, figure 4.
+    """
+    places = [NormalDist().inv_cdf((i + 0.5) / PLACES) for i in range(PLACES)]
+    across, up = torch.tensor(places), torch.tensor(places[::-1])
+    z = torch.stack([across.repeat(PLACES), up.repeat_interleave(PLACES)], dim=1)
+    return pictures.grid(run.model.decode(z).numpy(), display, columns=PLACES)
+
+
+def _has_manifold(model: Model) -> bool:
+    plane = LatentSpace(shape=(2,), prior="standard_normal")
+    return model.latent == plane and not takes_classes(model)
 
 
 def _plane(run: Run, samples: Rows) -> Image:

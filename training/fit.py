@@ -27,12 +27,13 @@ from tqdm import tqdm
 
 from models.base import Model
 from models.families import build
+from models.flow import Flow
 from training import Mistake
 from training.data import Splits, load
-from training.objectives import MONITOR, Objective, objective
+from training.objectives import MONITOR, Batch, Objective, generator, objective
 from training.recipe import Recipe, parse
 
-ORDER: Final = 2  # what random numbers are for, beside the noise of the objectives
+ORDER, STATISTICS = 2, 3  # what random numbers are for, beside the noise of the objectives
 VALID_ROWS: Final = 1000
 LAST, BEST = "checkpoints/last.ckpt", "checkpoints/best.ckpt"
 RECIPE, STATE, LOG = "recipe.json", "run.json", "log.csv"
@@ -43,18 +44,21 @@ class Batches:
     """Rows of a tensor in memory, cut into batches: far cheaper than collating them one by one.
 
     Attributes:
+        labels: the class of each row, (N,), int64, where the data have classes.
         order: which rows, (N,), int64.
     """
 
     x: Array
+    labels: Array | None
     order: Array
     size: int
 
     def __len__(self) -> int:
         return -(-len(self.order) // self.size)
 
-    def __iter__(self) -> Iterator[Array]:
-        return (self.x[part] for part in self.order.split(self.size))
+    def __iter__(self) -> Iterator[Batch]:
+        for part in self.order.split(self.size):
+            yield Batch(self.x[part], None if self.labels is None else self.labels[part])
 
 
 class Feed(pl.LightningDataModule):
@@ -63,6 +67,7 @@ class Feed(pl.LightningDataModule):
     def __init__(self, splits: Splits, batch_size: int, seed: int) -> None:
         super().__init__()
         self.train, self.valid = torch.from_numpy(splits.train), torch.from_numpy(splits.valid)
+        self.labels = {name: torch.from_numpy(rows) for name, rows in (splits.labels or {}).items()}
         self.batch_size = min(batch_size, len(self.train))
         self.seed = seed
 
@@ -75,10 +80,10 @@ class Feed(pl.LightningDataModule):
         assert self.trainer is not None
         shuffled = np.random.default_rng((self.seed, ORDER, self.trainer.current_epoch))
         order = shuffled.permutation(len(self.train))[: self.batches * self.batch_size]
-        return Batches(self.train, torch.from_numpy(order), self.batch_size)
+        return Batches(self.train, self.labels.get("train"), torch.from_numpy(order), self.batch_size)
 
     def val_dataloader(self) -> Batches:
-        return Batches(self.valid, torch.arange(len(self.valid)), VALID_ROWS)
+        return Batches(self.valid, self.labels.get("valid"), torch.arange(len(self.valid)), VALID_ROWS)
 
 
 def fit(recipe: Recipe, run_dir: Path, resume: bool = False, data_root: Path | None = None) -> Path:
@@ -165,8 +170,15 @@ def _initial(recipe: Recipe, splits: Splits) -> Model:
             model = build(recipe.model, splits.space)
         except ValueError as error:
             raise Mistake(f"model and data of {recipe.name} do not fit: {error}") from error
-    model.fit_statistics(torch.from_numpy(splits.train))
+    model.fit_statistics(_as_learned(model, torch.from_numpy(splits.train), recipe.seed))
     return model
+
+
+def _as_learned(model: Model, x: Array, seed: int) -> Array:
+    """Rows as an objective feeds them: a flow's are spread over their bins."""
+    if not isinstance(model, Flow):
+        return x
+    return model.dequantise(x, torch.rand(x.shape, generator=generator(seed, STATISTICS)))
 
 
 def _trainer(recipe: Recipe, run_dir: Path, task: Objective) -> pl.Trainer:

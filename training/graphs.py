@@ -13,7 +13,7 @@ import io
 import logging
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from models.base import Entry, Model, Signature
+from models.layers import fold_batch_norm
 from models.manifest import EntryName, Format
 from training import Mistake
 
@@ -115,7 +116,7 @@ class _InFloat64(nn.Module):
 
 
 def _traceable(model: Model, name: EntryName) -> nn.Module:
-    entry = Entry(model, name)
+    entry = fold_batch_norm(Entry(model, name))
     wide = model.signatures()[name].precision == "float64"
     return (_InFloat64(entry) if wide else entry).eval()
 
@@ -155,33 +156,35 @@ def _check_finite(what: str, values: np.ndarray) -> None:
 
 def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
     """Every tensor stored in the graph and in the bodies of its loops and branches."""
-    yield from ((tensor.name, tensor) for tensor in graph.initializer)
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield node.name, attribute.t
-            for body in (attribute.g, *attribute.graphs):
-                yield from _constants(body)
+    for part in _graphs(graph):
+        yield from ((tensor.name, tensor) for tensor in part.initializer)
+        for node in part.node:
+            yield from ((node.name, a.t) for a in node.attribute if a.HasField("t"))
 
 
 def _without_traces(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Drop the exporter's stack traces: they name folders of this machine and change with every edit."""
-    graph = proto.graph
-    holders: tuple[Iterable[object], ...] = (
-        (proto, graph),
-        graph.node,
-        graph.input,
-        graph.output,
-        graph.value_info,
-        graph.initializer,
-        proto.functions,
-    )
-    for holder in (item for group in holders for item in group):
-        del holder.metadata_props[:]  # type: ignore[attr-defined]
+    del proto.metadata_props[:]
+    for graph in _graphs(proto.graph):
+        for group in (graph.node, graph.input, graph.output, graph.value_info, graph.initializer):
+            for holder in group:
+                del holder.metadata_props[:]
+        del graph.metadata_props[:]
     for function in proto.functions:
+        del function.metadata_props[:]
         for node in function.node:
             del node.metadata_props[:]
     return proto
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and the bodies of its loops and branches."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            bodies = (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs
+            for body in bodies:
+                yield from _graphs(body)
 
 
 def _write_without_paths(archive: io.BytesIO, path: Path) -> None:

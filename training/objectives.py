@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
 
 import lightning.pytorch as pl
 import numpy as np
@@ -18,19 +18,35 @@ import torch
 from torch import Tensor as Array
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from models.base import Model
-from models.flow import CouplingFlow
-from models.gan import GAN, discriminator_loss, generator_loss
-from models.vae import VAE, importance_bound, kl_to_prior
+from models.flow import Flow
+from models.gan import GAMES, GAN, between, lipschitz_penalty, slope_penalty, slopes
+from models.vae import VAE, importance_bound
 from training import Mistake
 from training.recipe import AdversarialConfig, BoundConfig, FitConfig, LikelihoodConfig, Recipe
 
 # The validation score that chooses the best checkpoint: nats, lower is better.
 MONITOR: Final = "valid_loss"
-TRAIN, VALID = 0, 1  # what noise is for
+TRAIN, VALID, SETTLE = 0, 1, 3  # what noise is for
+# A batch norm's statistics are then good to a percent.
+SETTLING_BATCHES, SETTLING_ROWS = 32, 512
 
-Score = Callable[[Array, torch.Generator], Array]
+
+class Batch(NamedTuple):
+    """Rows to learn from.
+
+    Attributes:
+        x: (B, *shape), in data units.
+        label: the class of each row, (B,), int64, where the data have classes.
+    """
+
+    x: Array
+    label: Array | None
+
+
+Score = Callable[[Batch, torch.Generator], Array]
 
 
 def generator(*address: int) -> torch.Generator:
@@ -53,6 +69,7 @@ class Plan:
             module.parameters(),
             lr=self.fit.learning_rate,
             betas=self.fit.betas,
+            eps=self.fit.eps,
             weight_decay=self.fit.weight_decay,
         )
         return optimizer, LambdaLR(optimizer, self._rate)
@@ -100,7 +117,7 @@ class ByScore(Objective):
     """Raises a score of each row that is log p(x), or bounds it from below.
 
     Args:
-        learned: what training raises: rows (B, *shape) and noise to (B,), in nats.
+        learned: what training raises: B rows and noise to (B,), in nats.
         reported: what validation reports, likewise.
         name: of the reported score.
     """
@@ -113,19 +130,20 @@ class ByScore(Objective):
         self.reported = reported
         self.name = name
 
-    def training_step(self, batch: Array) -> Array:
+    def training_step(self, batch: Batch) -> Array:
         score = self.learned(batch, self.training_noise()).mean()
-        self.note(f"train_{self.name}", score, len(batch))
+        self.note(f"train_{self.name}", score, len(batch.x))
         return -score
 
-    def validation_step(self, batch: Array, batch_index: int) -> None:
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        rows = len(batch.x)
         # The same noise after every epoch: epochs differ by what they learned, not by luck.
         score = self.reported(batch, generator(self.plan.seed, VALID, batch_index)).mean()
-        self.log(MONITOR, -score, batch_size=len(batch))
-        self.note(f"valid_{self.name}", score, len(batch))
+        self.log(MONITOR, -score, batch_size=rows)
+        self.note(f"valid_{self.name}", score, rows)
         bits = self.model.data.bits_per_dim(float(score))
         if bits is not None:
-            self.note("valid_bits_per_dim", torch.tensor(bits), len(batch))
+            self.note("valid_bits_per_dim", torch.tensor(bits), rows)
 
     def configure_optimizers(self) -> Any:
         optimizer, schedule = self.plan.adam(self.model)
@@ -133,60 +151,136 @@ class ByScore(Objective):
 
 
 class Adversarial(Objective):
-    """The discriminator's step, then the generator's, on each batch.
+    """The discriminator's step on each batch, and the generator's on every n-th; then the encoder's, if any.
 
-    Reference: Goodfellow et al. 2014, arXiv 1406.2661, algorithm 1 with one step of each.
+    When the game is over, the generator's moving average takes its place, and its batch norm takes its
+    statistics afresh from noise: those gathered on the way are of weights that are no more.
+
+    Reference: Goodfellow et al. 2014, arXiv 1406.2661, algorithm 1.
+
+    Attributes:
+        epochs: how long the game lasts; what is left is the encoder's.
     """
 
     chooses = False
     model: GAN
 
-    def __init__(self, model: GAN, plan: Plan, penalty: float = 0.0) -> None:
+    def __init__(self, model: GAN, plan: Plan, config: AdversarialConfig) -> None:
         super().__init__(model, plan)
-        self.penalty = penalty
         self.automatic_optimization = False
+        self.config = config
+        self.game = GAMES[config.loss]
+        self.epochs = plan.fit.epochs - config.encoder_epochs
+        # Its copy of the generator is in the checkpoint, so that a resumed run goes on with it.
+        mean = get_ema_multi_avg_fn(config.average)
+        self.averaged = AveragedModel(model.generator, multi_avg_fn=mean) if config.average else None
 
-    def training_step(self, batch: Array) -> None:
-        noise, rows, judge = self.training_noise(), len(batch), self.model.discriminator
-        discriminator, maker = zip(self.optimizers(), self.lr_schedulers(), strict=True)
-        real, fake = judge(batch), judge(self._sample(rows, noise).detach())
-        loss = discriminator_loss(real, fake)
-        if self.penalty:
-            loss = loss + self.penalty / 2 * self._steepness(batch)
-        self._descend(loss, *discriminator)
-        self._descend(generator_loss(judge(self._sample(rows, noise))), *maker)
-        self.note("D(x)", torch.sigmoid(real).mean(), rows)
-        self.note("D(G(z))", torch.sigmoid(fake).mean(), rows)
+    def training_step(self, batch: Batch) -> None:
+        noise = self.training_noise()
+        if self.current_epoch >= self.epochs:
+            self._find_the_way_back(batch, noise)
+        else:
+            self._play(batch, noise)
 
-    def validation_step(self, batch: Array, batch_index: int) -> None:
-        # Far below D(x) of the training rows: the discriminator knows its rows by heart.
-        self.note("valid_D(x)", torch.sigmoid(self.model.discriminator(batch)).mean(), len(batch))
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        # Far from the view of training rows: the discriminator knows its rows by heart.
+        view = self._view(self.model.discriminator(batch.x, self._told(batch)))
+        self.note(f"valid_{self._names[0]}", view, len(batch.x))
+
+    def on_train_epoch_end(self) -> None:
+        if self.current_epoch + 1 == self.epochs:
+            self._settle()
 
     def configure_optimizers(self) -> Any:
-        players = (self.model.discriminator, self.model.generator)
-        optimizers, schedules = zip(*map(self.plan.adam, players), strict=True)
+        share = self.epochs / self.plan.fit.epochs
+        game = replace(self.plan, total_steps=round(self.plan.total_steps * share))
+        rest = replace(self.plan, total_steps=max(1, self.plan.total_steps - game.total_steps))
+        made = [game.adam(self.model.discriminator), game.adam(self.model.generator)]
+        if self.model.encoder is not None:
+            made.append(rest.adam(self.model.encoder))
+        optimizers, schedules = zip(*made, strict=True)
         return list(optimizers), list(schedules)
 
-    def _sample(self, rows: int, noise: torch.Generator) -> Array:
-        z = torch.randn(rows, self.model.latent.size, generator=noise)
-        return self.model.decode(z.to(self.device))
+    def _play(self, batch: Batch, noise: torch.Generator) -> None:
+        x, label, judge = batch.x, self._told(batch), self.model.discriminator
+        optimizers, schedules = self.optimizers(), self.lr_schedulers()
+        fake = self._sample(len(x), label, noise).detach()
+        on_real, on_fake = judge(x, label), judge(fake, label)
+        loss = self.game.discriminator(on_real, on_fake)
+        if self.config.penalty:
+            loss = loss + self.config.penalty * self._penalty(x, fake, label, noise)
+        self._descend(loss, optimizers[0])
+        if (int(self.steps) - 1) % self.config.critic_steps == 0:
+            made = self._sample(len(x), label, noise)
+            self._descend(self.game.generator(judge(made, label)), optimizers[1])
+            if self.averaged is not None:
+                self.averaged.update_parameters(self.model.generator)
+        for schedule in schedules[:2]:
+            schedule.step()
+        for name, logits in zip(self._names, (on_real, on_fake), strict=True):
+            self.note(name, self._view(logits), len(x))
 
-    def _steepness(self, x: Array) -> Array:
-        """Mean squared slope of the discriminator's logit at data, in its own units.
+    def _penalty(self, real: Array, fake: Array, label: Array | None, noise: torch.Generator) -> Array:
+        """On the discriminator's slope, in network units: at data, or for a critic between both."""
+        judge = self.model.discriminator
 
-        Reference: Mescheder, Geiger & Nowozin 2018, arXiv 1801.04406, equation 9 (R1).
-        """
-        scale, *critic = self.model.discriminator
-        y = scale(x).requires_grad_()
-        logits = nn.Sequential(*critic)(y)
-        (slope,) = torch.autograd.grad(logits.sum(), y, create_graph=True)
-        return slope.square().flatten(1).sum(1).mean()
+        def critic(y: Array) -> Array:
+            return judge.judge(y, label)
 
-    def _descend(self, loss: Array, optimizer: Any, schedule: LambdaLR) -> None:
+        if self.config.loss != "wasserstein":
+            return slope_penalty(slopes(critic, judge.scale(real)))
+        u = torch.rand(len(real), generator=noise).to(real)
+        return lipschitz_penalty(slopes(critic, between(judge.scale(real), judge.scale(fake), u)))
+
+    def _find_the_way_back(self, batch: Batch, noise: torch.Generator) -> None:
+        """A step of the encoder: codes of samples, where they are known, and rows again from their codes."""
+        self.model.eval()  # the generator is done; nothing in the encoder asks for a mode
+        label = self._told(batch)
+        z = self._codes(len(batch.x), noise)
+        with torch.no_grad():
+            samples = self.model.decode(z, label)
+        code_error = (self.model.code(samples) - z).square().mean()
+        again = self.model.decode(self.model.code(batch.x), label)
+        residual = (self.model.scale(again) - self.model.scale(batch.x)).square().mean()
+        self._descend(code_error + residual, self.optimizers()[2])
+        self.lr_schedulers()[2].step()
+        self.note("code_error", code_error, len(batch.x))
+        self.note("residual", residual, len(batch.x))
+
+    def _settle(self) -> None:
+        if self.averaged is not None:
+            self.model.generator.load_state_dict(self.averaged.module.state_dict())
+        noise = generator(self.plan.seed, SETTLE)
+        update_bn((self._fresh(noise) for _ in range(SETTLING_BATCHES)), self.model.generator)
+
+    def _fresh(self, noise: torch.Generator) -> Array:
+        """What the generator is fed, of all classes alike."""
+        label = None
+        if self.model.classes is not None:
+            label = torch.randint(len(self.model.classes.numbers), (SETTLING_ROWS,), generator=noise)
+            label = label.to(self.device)
+        return self.model.told(self._codes(SETTLING_ROWS, noise), label)
+
+    def _told(self, batch: Batch) -> Array | None:
+        return None if self.model.classes is None else batch.label
+
+    def _codes(self, rows: int, noise: torch.Generator) -> Array:
+        return torch.randn(rows, self.model.latent.size, generator=noise).to(self.device)
+
+    def _sample(self, rows: int, label: Array | None, noise: torch.Generator) -> Array:
+        return self.model.decode(self._codes(rows, noise), label)
+
+    @property
+    def _names(self) -> tuple[str, str]:
+        return ("D(x)", "D(G(z))") if self.game.probabilistic else ("critic(x)", "critic(G(z))")
+
+    def _view(self, logits: Array) -> Array:
+        return (torch.sigmoid(logits) if self.game.probabilistic else logits).mean()
+
+    def _descend(self, loss: Array, optimizer: Any) -> None:
         optimizer.zero_grad()
         self.manual_backward(loss)
         optimizer.step()
-        schedule.step()
 
 
 def objective(recipe: Recipe, model: Model, total_steps: int) -> Objective:
@@ -197,7 +291,7 @@ def objective(recipe: Recipe, model: Model, total_steps: int) -> Objective:
     """
     plan = Plan(recipe.fit, total_steps, recipe.seed)
     match recipe.objective, model:
-        case LikelihoodConfig(), CouplingFlow():
+        case LikelihoodConfig(), Flow():
             score = log_density(model)
             return ByScore(model, plan, score, score, "log_likelihood")
         case BoundConfig(k=1, beta=beta), VAE():
@@ -205,31 +299,32 @@ def objective(recipe: Recipe, model: Model, total_steps: int) -> Objective:
         case BoundConfig(k=k), VAE():
             bound = importance(model, k)
             return ByScore(model, plan, bound, bound, f"bound_{k}")
-        case AdversarialConfig(penalty=penalty), GAN():
-            return Adversarial(model, plan, penalty)
+        case AdversarialConfig() as config, GAN():
+            return Adversarial(model, plan, config)
     raise Mistake(f"objective.kind is {recipe.objective.kind}; a {model.family} is not trained by it")
 
 
-def log_density(flow: CouplingFlow) -> Score:
+def log_density(flow: Flow) -> Score:
     """log p of each row, at a point of its bin that is drawn afresh each time where data have levels."""
 
-    def score(x: Array, noise: torch.Generator) -> Array:
-        u = torch.rand(x.shape, generator=noise).to(x)
-        return flow.log_weight(flow.dequantise(x, u))
+    def score(batch: Batch, noise: torch.Generator) -> Array:
+        u = torch.rand(batch.x.shape, generator=noise).to(batch.x)
+        return flow.log_weight(flow.dequantise(batch.x, u))
 
     return score
 
 
 def evidence_bound(vae: VAE, beta: float = 1.0) -> Score:
-    """One sample of log p(x|z), less ``beta`` times the closed-form KL(q(z|x) || p(z)).
+    """One sample of log p(x|z), less ``beta`` times KL(q(z|x) || p(z)), in closed form where there is one.
 
     Reference: Kingma & Welling 2014, arXiv 1312.6114, equation 7.
     """
 
-    def score(x: Array, noise: torch.Generator) -> Array:
-        mean, std = vae.encode(x)
-        eps = torch.randn(mean.shape, generator=noise).to(mean)
-        return vae.log_likelihood(x, mean + std * eps) - beta * kl_to_prior(mean, std)
+    def score(batch: Batch, noise: torch.Generator) -> Array:
+        x, label = batch
+        h = vae.infer(x, label)
+        z, log_q = vae.posterior.draw(h, torch.randn(len(x), vae.latent.size, generator=noise).to(x))
+        return vae.log_likelihood(x, z, label) - beta * vae.posterior.divergence(h, z, log_q)
 
     return score
 
@@ -237,8 +332,8 @@ def evidence_bound(vae: VAE, beta: float = 1.0) -> Score:
 def importance(vae: VAE, k: int) -> Score:
     """L_K with ``k`` importance samples."""
 
-    def score(x: Array, noise: torch.Generator) -> Array:
-        eps = torch.randn(len(x), k, vae.latent.size, generator=noise).to(x)
-        return importance_bound(vae.log_weights(x, eps))
+    def score(batch: Batch, noise: torch.Generator) -> Array:
+        eps = torch.randn(len(batch.x), k, vae.latent.size, generator=noise).to(batch.x)
+        return importance_bound(vae.log_weights(batch.x, eps, batch.label))
 
     return score

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from models.families import Config
+from models.gan import GANConfig, Loss
 from models.manifest import Contract, Name
 from training import Mistake
 from training.data import Count, DataConfig
@@ -62,14 +63,24 @@ class BoundConfig(Contract):
 
 
 class AdversarialConfig(Contract):
-    """Play the discriminator's game, one step each in turn, with the non-saturating loss.
+    """Play the discriminator's game.
 
     Attributes:
-        penalty: on the discriminator's slope at data; keeps the game from running away.
+        loss: of both players; see ``models.gan``.
+        penalty: weight of a penalty on the discriminator's slope, which keeps the game from running away:
+            R1, or for ``wasserstein`` the gradient penalty.
+        critic_steps: of the discriminator for each of the generator.
+        average: decay, at each step, of the moving average of weights that becomes the generator in the end;
+            0 keeps the last weights.
+        encoder_epochs: how many epochs, of all and at their end, are the encoder's.
     """
 
     kind: Literal["adversarial"]
+    loss: Loss = "non_saturating"
     penalty: float = Field(default=0.0, ge=0)
+    critic_steps: Count = 1
+    average: float = Field(default=0.0, ge=0, lt=1)
+    encoder_epochs: int = Field(default=0, ge=0)
 
 
 ObjectiveConfig = Annotated[LikelihoodConfig | BoundConfig | AdversarialConfig, Field(discriminator="kind")]
@@ -80,6 +91,7 @@ class FitConfig(Contract):
 
     Attributes:
         epochs: passes over the training rows, at most.
+        eps: what Adam adds to the root of its second moment.
         schedule: ``cosine`` takes the learning rate to zero over all epochs.
         patience: epochs without a better validation score after which to stop.
         clip_norm: largest norm of a gradient.
@@ -91,6 +103,7 @@ class FitConfig(Contract):
     batch_size: Count
     learning_rate: Rate
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["constant", "cosine"] = "constant"
     patience: Count | None = None
@@ -125,6 +138,20 @@ class Recipe(Contract):
     def _nothing_to_stop_by(self) -> Self:
         if self.fit.patience is not None and self.objective.kind == "adversarial":
             raise ValueError("patience needs a validation score, and an adversarial objective has none")
+        return self
+
+    @model_validator(mode="after")
+    def _both_players(self) -> Self:
+        play, gan = self.objective, self.model
+        if not isinstance(play, AdversarialConfig) or not isinstance(gan, GANConfig):
+            return self
+        if gan.encoder != (play.encoder_epochs > 0) or play.encoder_epochs >= self.fit.epochs:
+            raise ValueError(
+                f"model.encoder is {str(gan.encoder).lower()} and encoder_epochs {play.encoder_epochs} of "
+                f"{self.fit.epochs}; allowed are some of the epochs for a model with an encoder, else 0"
+            )
+        if play.loss == "wasserstein" and not play.penalty and gan.discriminator != "spectral":
+            raise ValueError("a wasserstein critic needs a bound on its slope: penalty, or spectral norm")
         return self
 
 

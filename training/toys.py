@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 NODES: Final = 1024
+EIGHT_SD: Final = 0.5 / math.sqrt(2)
 CHUNK: Final = 512
 
 
@@ -72,6 +73,19 @@ class Checkerboard:
         return np.where(inside, -math.log(32), -np.inf)
 
 
+@dataclass(frozen=True)
+class Modes:
+    """Where the mass of a source is gathered, as much in each.
+
+    Attributes:
+        centres: (M, 2).
+        sd: of each, in every direction.
+    """
+
+    centres: Floats
+    sd: float
+
+
 def _pieces(x: Floats) -> list[Floats]:
     return [x[start : start + CHUNK] for start in range(0, len(x), CHUNK)]
 
@@ -102,9 +116,11 @@ def _spirals(u: Floats) -> Floats:
 TOYS: Final[dict[str, Toy]] = {
     "moons": BlurredCurve(_moons, sd=0.1),
     # As in the papers on flows; minus its entropy is -2.8307 nats.
-    "eight-gaussians": BlurredCurve(_eight_points, sd=0.5 / math.sqrt(2)),
+    "eight-gaussians": BlurredCurve(_eight_points, sd=EIGHT_SD),
     "rings": BlurredCurve(_rings, sd=0.15),
     "spirals": BlurredCurve(_spirals, sd=0.1),
     # Minus its entropy is -ln 32 = -3.4657 nats.
     "checkerboard": Checkerboard(),
 }
+
+MODES: Final = {"eight-gaussians": Modes(_eight_points(np.arange(8) / 8), EIGHT_SD)}

@@ -36,8 +36,48 @@ MODELS = {
         "likelihood",
     ),
     "moons": (MOONS, {"family": "flow", "layers": 2, "hidden": [16]}, "likelihood"),
+    "nice-as-published": (
+        DIGITS,
+        {
+            "family": "flow",
+            "coupling": "additive",
+            "layers": 4,
+            "hidden": [16, 16],
+            "activation": "relu",
+            "halves": "even",
+            "prior": "logistic",
+            "bounded": "unit",
+        },
+        "likelihood",
+    ),
+    "multiplicative": (
+        MOONS,
+        {"family": "flow", "coupling": "multiplicative", "layers": 2, "hidden": [16]},
+        "likelihood",
+    ),
+    "spline": (MOONS, {"family": "flow", "coupling": "spline", "layers": 1, "hidden": [16]}, "likelihood"),
+    "planar": (MOONS, {"family": "planar", "layers": 2}, "likelihood"),
+    "radial": (MOONS, {"family": "radial", "layers": 2}, "likelihood"),
     "vae-mlp": (DIGITS, {"family": "vae", "latent_dim": 4, "hidden": [16]}, "bound"),
     "vae-conv": (DIGITS, {"family": "vae", "latent_dim": 4, "net": "conv", "hidden": [8, 8]}, "bound"),
+    "vae-classes": (
+        DIGITS,
+        {
+            "family": "vae",
+            "latent_dim": 3,
+            "likelihood": "categorical",
+            "net": "conv",
+            "hidden": [8],
+            "activation": "tanh",
+            "conditional": True,
+        },
+        "bound",
+    ),
+    "vae-iaf": (
+        DIGITS,
+        {"family": "vae", "latent_dim": 2, "hidden": [16], "posterior": {"steps": 2, "hidden": [8]}},
+        "bound",
+    ),
     "vae-gaussian": (
         MOONS,
         {"family": "vae", "latent_dim": 1, "likelihood": "gaussian", "hidden": [16]},
@@ -47,7 +87,7 @@ MODELS = {
 }
 
 
-def make_run(name: str, folder: Path) -> Run:
+def make_run(name: str, folder: Path, draws: int = 2) -> Run:
     """A run of one short epoch."""
     data, model, objective = MODELS[name]
     recipe = Recipe.model_validate_json(
@@ -61,7 +101,7 @@ def make_run(name: str, folder: Path) -> Run:
                 "model": model,
                 "objective": {"kind": objective},
                 "fit": SMALL,
-                "evaluate": {"draws": 2},
+                "evaluate": {"draws": draws},
             }
         )
     )

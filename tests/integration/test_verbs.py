@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from PIL import Image
 from scipy import stats
 
 from service.noise import Address, draw
-from tests.graphs import linear_map, linear_scores
-from tests.integration.conftest import NPY, PNG, Client, load
+from tests.graphs import coded, linear_map, linear_scores
+from tests.integration.conftest import NPY, PNG, Client, load, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -63,6 +64,21 @@ async def test_a_posterior_has_a_width(client: Client) -> None:
     assert (np.array(answer["std"]) > 0).all()
     again = await client.ask("encode", model="gaussian-vae", inputs=[[1, 2, 3]])
     assert again == {**answer, "cached": [True]}
+
+
+async def test_a_learned_way_back_says_what_it_loses_and_pictures_can_be_walked_between(
+    tmp_path: Path,
+) -> None:
+    coded(tmp_path)
+    async with serving(tmp_path) as client:
+        answer = await client.ask("encode", model="coded", inputs=[[1, 2, 3], [4, 5, 0]])
+        assert answer["latents"] == [[1, 2], [4, 5]]
+        assert answer["residual"] == [1, 0]
+        again = await client.ask("encode", model="coded", inputs=[[4, 5, 0], [1, 2, -6]])
+        assert (again["cached"], again["residual"]) == ([True, False], [0, 2])
+        ends = {"start": {"input": [1, 2, 3]}, "end": {"input": [3, 4, 5]}}
+        walk = await client.ask("interpolate", model="coded", steps=3, path="lerp", **ends)
+        assert walk["samples"] == [[1, 2, 0], [2, 3, 0], [3, 4, 0]]
 
 
 async def test_codes_are_decoded_as_numbers_and_by_id(client: Client) -> None:

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor as Array
 
 from models.base import Model
-from models.flow import CouplingFlow, FlowConfig
+from models.families import FAMILIES
+from models.flow import Flow
+from models.manifest import Tensor
 from tests.unit.models.zoo import ZOO, Case, draw_rows, make, objective_rows, source
 
-FLOWS = [case for case in ZOO if isinstance(case.config, FlowConfig)]
+FLOWS = [case for case in ZOO if issubclass(FAMILIES[type(case.config)], Flow)]
 
 
 @pytest.fixture(params=ZOO, ids=lambda case: case.name)
@@ -31,9 +33,9 @@ def flow_case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture
-def flow(flow_case: Case) -> CouplingFlow:
+def flow(flow_case: Case) -> Flow:
     model = make(flow_case)
-    assert isinstance(model, CouplingFlow)
+    assert isinstance(model, Flow)
     return model
 
 
@@ -44,11 +46,14 @@ def inputs(model: Model, case: Case) -> Callable[..., tuple[Array, ...]]:
     def give(entry: str, rows: int, seed: int = 0) -> tuple[Array, ...]:
         data = objective_rows(model, draw_rows(case.data, rows, seed))
         noise = source(seed)
-        return tuple(
-            data
-            if tensor.role == "data"
-            else torch.randn(rows, *tensor.row_shape, dtype=torch.float64, generator=noise)
-            for tensor in model.signatures()[entry].inputs
-        )
+
+        def draw(tensor: Tensor) -> Array:
+            if tensor.role == "data":
+                return data
+            if tensor.role == "label":
+                return torch.randint(len(case.data.labels or ()), (rows,), generator=noise)
+            return torch.randn(rows, *tensor.row_shape, dtype=torch.float64, generator=noise)
+
+        return tuple(draw(tensor) for tensor in model.signatures()[entry].inputs)
 
     return give

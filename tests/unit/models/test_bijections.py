@@ -11,6 +11,7 @@ from torch import Tensor as Array
 from models.bijections import (
     ADDITIVE,
     AFFINE,
+    MULTIPLICATIVE,
     NEAREST,
     Bijection,
     Coupling,
@@ -19,7 +20,11 @@ from models.bijections import (
     Permute,
     Stack,
     Standardise,
+    Unit,
 )
+from models.maf import Autoregressive
+from models.planar import Planar, Radial
+from models.splines import spline
 from tests.unit.models.zoo import source
 
 D = 5
@@ -34,11 +39,17 @@ def standardise() -> Bijection:
 
 BIJECTIONS: dict[str, Callable[[], Bijection]] = {
     "logit": lambda: Logit(LOW, HIGH),
+    "unit": lambda: Unit(LOW, HIGH),
     "standardise": standardise,
     "permute": lambda: Permute(torch.tensor([3, 0, 4, 1, 2])),
     "diagonal": lambda: Diagonal(D),
     "additive": lambda: Coupling(D, ADDITIVE, (8, 8)),
+    "multiplicative": lambda: Coupling(D, MULTIPLICATIVE, (8, 8)),
     "affine": lambda: Coupling(D, AFFINE, (8, 8)),
+    "spline": lambda: Coupling(D, spline(6), (8, 8)),
+    "autoregressive": lambda: Autoregressive(D, AFFINE, (8, 8)),
+    "planar": lambda: Planar(D, 1),
+    "radial": lambda: Radial(D, 1),
     "stack": lambda: Stack((Coupling(D, AFFINE, (8,)), Permute(torch.arange(D).flip(0)), Diagonal(D))),
 }
 
@@ -77,7 +88,15 @@ def test_log_det_is_that_of_the_jacobian(bijection: Bijection) -> None:
         torch.testing.assert_close(log_det[i], torch.linalg.slogdet(jacobian)[1], rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("transform", [ADDITIVE, AFFINE], ids=["additive", "affine"])
+TRANSFORMS = {
+    "additive": ADDITIVE,
+    "multiplicative": MULTIPLICATIVE,
+    "affine": AFFINE,
+    "spline": spline(6),
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
 def test_a_coupling_is_triangular(transform) -> None:
     coupling = Coupling(D, transform, (8,)).double()
     for parameter in coupling.parameters():
@@ -91,11 +110,12 @@ def test_a_coupling_is_triangular(transform) -> None:
     assert jacobian[kept:, :kept].abs().min() > 0
 
 
-def test_a_coupling_starts_as_the_identity() -> None:
-    x = torch.randn(4, D, generator=source(9))
-    z, log_det = Coupling(D, AFFINE, (8,))(x)
-    assert torch.equal(z, x)
-    assert torch.equal(log_det, torch.zeros(4))
+@pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
+def test_a_coupling_starts_as_the_identity(transform) -> None:
+    x = 3 * torch.randn(40, D, dtype=torch.float64, generator=source(9))
+    z, log_det = Coupling(D, transform, (8,)).double()(x)
+    torch.testing.assert_close(z, x, rtol=0, atol=1e-14)
+    torch.testing.assert_close(log_det, torch.zeros(40, dtype=torch.float64), rtol=0, atol=1e-13)
 
 
 def test_logit_is_finite_at_and_beyond_the_ends_of_its_interval() -> None:

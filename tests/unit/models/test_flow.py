@@ -57,7 +57,7 @@ def test_log_weight_is_the_change_of_variables(flow: CouplingFlow, flow_case: Ca
 @pytest.mark.parametrize("data", [PLANE, GREY, PICTURES], ids=["plane", "grey", "pictures"])
 def test_additive_couplings_keep_volume(data: DataSpace) -> None:
     flow = stir(CouplingFlow(FlowConfig(coupling="additive", hidden=(16,)), data)).double()
-    *couplings, diagonal = flow.couplings.bijections
+    *couplings, diagonal = flow.bijection.bijections
     z = torch.randn(5, flow.latent.size, dtype=torch.float64, generator=source(4))
     for coupling in couplings:
         z, log_det = coupling(z)

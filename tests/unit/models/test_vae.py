@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ from torch import Tensor as Array
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from models.manifest import DataSpace, Support
-from models.vae import LOG_STD_BOUND, VAE, VAEConfig, elbo, importance_bound, kl_to_prior
-from tests.unit.models.zoo import GREY, ODD_PICTURES, PICTURES, PLANE, draw_rows, source, stir
+from models.posteriors import BOUND, Autoregressive, IAFConfig, kl_to_prior
+from models.vae import VAE, VAEConfig, elbo, importance_bound
+from tests.unit.models.zoo import CLASSES, GREY, ODD_PICTURES, PICTURES, PLANE, draw_rows, source, stir
 
 D, Z = 5, 2
+NUMBERS = torch.arange(3)
 
 
 class LinearGaussian:
@@ -39,6 +42,9 @@ class LinearGaussian:
         mean = (x - self.mean) @ self.w / self.s**2 @ self.precision.inverse()
         return MultivariateNormal(mean, precision_matrix=self.precision)
 
+    def linear_decoder(self) -> torch.nn.Module:
+        return self.vae().decoder
+
     def vae(self) -> VAE:
         model = VAE(VAEConfig(latent_dim=Z, likelihood="gaussian", hidden=()), DataSpace(shape=(D,))).double()
         gain = self.precision.inverse() @ self.w.T / self.s**2
@@ -53,7 +59,7 @@ class LinearGaussian:
 
 
 def unclamped(log_std: Array) -> Array:
-    return LOG_STD_BOUND * torch.atanh(log_std / LOG_STD_BOUND)
+    return BOUND * torch.atanh(log_std / BOUND)
 
 
 def set_linear(net: torch.nn.Module, weight: Array, bias: Array) -> None:
@@ -156,6 +162,38 @@ def test_the_bound_of_shifted_weights_shifts() -> None:
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
+def test_a_categorical_sums_to_one_over_the_lattice(levels: int) -> None:
+    data = DataSpace(shape=(1,), support=(Support(low=3, high=levels + 2, lattice=True),), levels=levels)
+    likelihood = VAE(VAEConfig(latent_dim=1, likelihood="categorical", hidden=()), data).double().likelihood
+    x = torch.arange(3, levels + 3, dtype=torch.float64)[:, None]
+    for size in (0.1, 3.0, 700.0):
+        h = size * noise(1, levels)
+        log_p = likelihood.log_prob(x, h.expand(levels, -1))
+        torch.testing.assert_close(log_p.exp().sum().item(), 1.0, rtol=0, atol=1e-12)
+        torch.testing.assert_close(log_p, torch.distributions.Categorical(logits=h[0]).log_prob(x[:, 0] - 3))
+        torch.testing.assert_close(likelihood.mean(h)[0], (log_p.exp() * x[:, 0]).sum()[None])
+
+
+def test_a_categorical_decoder_keeps_levels_and_pixels_apart() -> None:
+    """The logits of a pixel are its own: each pixel alone is a categorical of them."""
+    likelihood = VAE(VAEConfig(likelihood="categorical", hidden=()), ODD_PICTURES).double().likelihood
+    x, h = draw_rows(ODD_PICTURES, 3), noise(3, 4, 7, 10)
+    logits = h.view(3, 2, 2, 7, 10)  # levels, then channels
+    pixels = torch.distributions.Categorical(logits=logits.movedim(1, -1)).log_prob(x)
+    torch.testing.assert_close(likelihood.log_prob(x, h), pixels.flatten(1).sum(1))
+
+
+def test_a_categorical_decoder_starts_from_how_often_levels_were_seen() -> None:
+    model = VAE(VAEConfig(likelihood="categorical", hidden=(8,)), PICTURES).double()
+    x = draw_rows(PICTURES, 200)
+    x[:, :, 0, 0] = 0
+    model.fit_statistics(x)
+    log_p = model.likelihood.log_prob(torch.zeros_like(x[:1]), torch.zeros(1, 17, 8, 8, dtype=torch.float64))
+    counts = (x == 0).sum(0) + 1
+    torch.testing.assert_close(log_p[0], (counts / 217).double().log().sum(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
 def test_a_binomial_sums_to_one_over_the_lattice(levels: int) -> None:
     data = DataSpace(shape=(1,), support=(Support(low=3, high=levels + 2, lattice=True),), levels=levels)
     likelihood = VAE(VAEConfig(latent_dim=1, hidden=()), data).double().likelihood
@@ -199,6 +237,115 @@ def test_a_gaussian_vae_of_pictures_claims_no_bits_per_dimension() -> None:
     model = VAE(VAEConfig(likelihood="gaussian"), PICTURES)
     assert model.data.bits_per_dim(-100.0) is None
     assert model.data.support == (Support(),)
+
+
+def bent(data: DataSpace, steps: int = 3, **options: object) -> VAE:
+    """A VAE whose posterior is far from Gaussian, and wide, so that importance weights have a variance."""
+    flow = IAFConfig(steps=steps, hidden=(8,))
+    given = {"latent_dim": Z, "likelihood": "gaussian", "hidden": (8,), "posterior": flow, **options}
+    model = stir(VAE(VAEConfig.model_validate(given), data)).double()
+    for step in model.posterior.steps:
+        step.last.bias.data[Z:] += 1.5
+    model.encoder[-1].bias.data[Z : 2 * Z] += 1.0
+    return model
+
+
+def test_the_density_of_a_bent_posterior_is_the_change_of_variables() -> None:
+    """log q(z|x) against the Jacobian of the whole map from noise to code, by autograd, sign included."""
+    model = bent(DataSpace(shape=(D,)))
+    h, eps = model.infer(noise(6, D)), noise(6, Z)
+    _, log_q = model.posterior.draw(h, eps)
+    for i in range(6):
+        jacobian = torch.autograd.functional.jacobian(
+            lambda e, i=i: model.posterior.draw(h[i : i + 1], e)[0][0], eps[i : i + 1]
+        )[:, 0]
+        sign, log_det = torch.linalg.slogdet(jacobian)
+        # Two dimensions change places at every step.
+        assert sign == (-1) ** 3
+        expected = Normal(0, 1).log_prob(eps[i]).sum() - log_det
+        torch.testing.assert_close(log_q[i], expected, rtol=0, atol=1e-12)
+
+
+def test_a_step_of_a_bent_posterior_is_triangular() -> None:
+    step = stir(Autoregressive(4, 3, (9, 7))).double()
+    m, s = (
+        torch.autograd.functional.jacobian(lambda z, i=i: step(z, noise(1, 3))[i][0], noise(1, 4))[:, 0]
+        for i in (0, 1)
+    )
+    for jacobian in (m, s):
+        assert torch.equal(jacobian, jacobian.tril(-1))
+        assert (jacobian[-1, :-1] != 0).all()
+
+
+def test_a_bent_posterior_adds_up_to_one() -> None:
+    """E over the noise of (an even density on a box) / q is one, if q covers the box and is its density."""
+    model = bent(DataSpace(shape=(D,)), steps=2)
+    z, log_q = model.posterior.draw(model.infer(noise(1, D)).expand(200_000, -1), noise(200_000, Z))
+    centre = z.mean(0)
+    weights = ((z - centre).abs() < 0.5).all(1) * torch.exp(-log_q)
+    assert abs(weights.mean() - 1) < 5 * weights.std() / len(weights) ** 0.5
+
+
+def test_weights_of_a_bent_posterior_are_unbiased() -> None:
+    """E exp(log_w) = p(x): the decoder alone decides it, so it equals probabilistic PCA's closed form."""
+    oracle = LinearGaussian(orthogonal=False)
+    model = bent(DataSpace(shape=(D,)))
+    model.decoder, model.likelihood = oracle.linear_decoder(), oracle.vae().likelihood
+    x = oracle.marginal.mean + 0.3 * noise(2, D)
+    log_w = model.log_weights(x, noise(2, 200_000, Z))
+    p = (log_w - oracle.marginal.log_prob(x)[:, None]).exp()
+    assert ((p.mean(1) - 1).abs() < 5 * p.std(1) / p.shape[1] ** 0.5).all()
+    assert (p.std(1) < 20).all()
+
+
+def test_weights_are_unbiased_by_enumeration() -> None:
+    """The mean weights of all rows of a small lattice add up to one, as p(x) does."""
+    data = DataSpace(shape=(3,), support=(Support(low=0, high=2, lattice=True),), levels=3)
+    model = bent(data, likelihood="categorical")
+    x = torch.cartesian_prod(*[torch.arange(3, dtype=torch.float64)] * 3)  # all 27
+    draws = model.log_weights(x, noise(27, 20_000, Z)).exp()
+    error = (draws.var(1).sum() / draws.shape[1]).sqrt()
+    assert abs(draws.mean(1).sum() - 1) < 5 * error
+    assert error < 0.01
+
+
+def test_a_bent_posterior_answers_its_location_alone() -> None:
+    model = bent(PLANE)
+    x = draw_rows(PLANE, 5)
+    z = model.encode(x)
+    assert isinstance(z, Array)
+    torch.testing.assert_close(z, model.posterior.draw(model.infer(x), torch.zeros(5, Z).double())[0])
+    assert [tensor.role for tensor in model.signatures()["encode"].outputs] == ["latent"]
+
+
+def test_both_forms_of_the_divergence_agree() -> None:
+    model = stir(VAE(VAEConfig(latent_dim=Z, likelihood="gaussian", hidden=(8,)), PLANE)).double()
+    h = model.infer(draw_rows(PLANE, 1)).expand(50_000, -1)
+    z, log_q = model.posterior.draw(h, noise(50_000, Z))
+    drawn = log_q - model.prior(z)
+    kl = model.posterior.divergence(h, z, log_q)
+    assert abs((drawn - kl).mean()) < 5 * drawn.std() / 50_000**0.5
+
+
+@pytest.mark.parametrize("net", ["mlp", "conv"])
+def test_a_class_changes_every_answer(net: Literal["mlp", "conv"]) -> None:
+    model = stir(VAE(VAEConfig(latent_dim=Z, net=net, hidden=(4,), conditional=True), CLASSES)).double()
+    x, eps = draw_rows(CLASSES, 1).expand(3, -1, -1, -1), noise(1, Z).expand(3, -1)
+    answers = [model.decode(eps, NUMBERS), model.encode(x, NUMBERS)[0], model.log_weight(x, eps, NUMBERS)]
+    for answer in answers:
+        assert len(answer.flatten(1 if answer.ndim > 1 else 0).unique(dim=0)) == 3
+
+
+def test_draws_of_a_class_are_those_one_at_a_time() -> None:
+    model = stir(VAE(VAEConfig(latent_dim=Z, hidden=(8,), conditional=True), CLASSES)).double()
+    x, eps = draw_rows(CLASSES, 3), noise(3, 4, Z)
+    singly = torch.stack([model.log_weight(x, eps[:, k], NUMBERS) for k in range(4)], dim=1)
+    torch.testing.assert_close(model.log_weights(x, eps, NUMBERS), singly, rtol=1e-12, atol=1e-12)
+
+
+def test_a_conditional_model_needs_classes() -> None:
+    with pytest.raises(ValueError, match="data has no classes"):
+        VAE(VAEConfig(conditional=True), PICTURES)
 
 
 @pytest.mark.parametrize(

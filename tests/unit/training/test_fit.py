@@ -161,18 +161,21 @@ def test_an_epoch_sees_every_whole_batch_once_and_each_epoch_in_another_order() 
         current_epoch = 0
 
     feed.trainer = Clock()  # type: ignore[assignment]
-    first = torch.cat(list(feed.train_dataloader())).numpy()
+    first = torch.cat([batch.x for batch in feed.train_dataloader()]).numpy()
     feed.trainer.current_epoch = 1  # type: ignore[union-attr, misc]
-    second = torch.cat(list(feed.train_dataloader())).numpy()
+    second = torch.cat([batch.x for batch in feed.train_dataloader()]).numpy()
     assert feed.batches == 4
     assert len(first) == len(np.unique(first, axis=0)) == 128
     assert not np.array_equal(first, second)
 
 
 def test_batches_cover_their_rows_in_order() -> None:
-    batches = Batches(torch.arange(10), torch.tensor([3, 1, 4, 1, 5]), size=2)
-    assert [batch.tolist() for batch in batches] == [[3, 1], [4, 1], [5]]
+    x = torch.arange(10)
+    batches = Batches(x, 10 * x, torch.tensor([3, 1, 4, 1, 5]), size=2)
+    assert [batch.x.tolist() for batch in batches] == [[3, 1], [4, 1], [5]]
+    assert [batch.label.tolist() for batch in batches] == [[30, 10], [40, 10], [50]]
     assert len(batches) == 3
+    assert [batch.label for batch in Batches(x, None, x, size=5)] == [None, None]
 
 
 # The folder as Run reads it ------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor as Array
 
 from models.base import Model
-from models.manifest import EntryName, Format
+from models.maf import MAF, MAFConfig
+from models.manifest import DataSpace, EntryName, Format
 from tests.unit.training.linear import LinearFlow, rows
 from training import Mistake
 from training.graphs import RUN, SUFFIX, WRITE, check_onnx, run_eager
@@ -63,6 +64,14 @@ def test_a_file_is_alone_and_tells_nothing_of_the_machine(files: Path) -> None:
     assert here not in (files / "encode.onnx").read_bytes()
     with zipfile.ZipFile(files / "encode.ts") as archive:
         assert not any(here in archive.read(name) for name in archive.namelist())
+
+
+def test_a_repeated_step_is_one_loop_which_tells_nothing_of_the_machine_either(tmp_path: Path) -> None:
+    flow = MAF(MAFConfig(layers=1, hidden=(4,)), DataSpace(shape=(2,))).eval()
+    WRITE["onnx"](flow, "decode", (np.zeros((2, 2), np.float32),), tmp_path / "decode.onnx")
+    graph = onnx.load(tmp_path / "decode.onnx").graph
+    assert [node.op_type for node in graph.node].count("Loop") == 1
+    assert str(Path(__file__).parents[3]).encode() not in (tmp_path / "decode.onnx").read_bytes()
 
 
 def test_the_same_model_gives_the_same_onnx_file(flow: LinearFlow, files: Path, tmp_path: Path) -> None:

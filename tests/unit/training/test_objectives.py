@@ -14,6 +14,7 @@ from models.vae import VAE, VAEConfig
 from training import Mistake
 from training.objectives import (
     Adversarial,
+    Batch,
     ByScore,
     Plan,
     evidence_bound,
@@ -22,7 +23,7 @@ from training.objectives import (
     log_density,
     objective,
 )
-from training.recipe import FOLDER, FitConfig, Recipe, read
+from training.recipe import FOLDER, AdversarialConfig, FitConfig, Recipe, read
 
 PLANE = DataSpace(shape=(2,))
 RECIPE = read(FOLDER / "vae-digits.toml")
@@ -62,9 +63,9 @@ def test_noise_is_the_same_at_the_same_address_and_another_elsewhere() -> None:
 def test_the_evidence_bound_agrees_with_the_mean_of_the_log_weights() -> None:
     vae = built(VAE_CONFIG)
     assert isinstance(vae, VAE)
-    x = rows(1).expand(40_000, 2)
-    closed, sampled = evidence_bound(vae)(x, generator(1)), importance(vae, 1)(x, generator(2))
-    error = math.sqrt((closed.var() + sampled.var()).item() / len(x))
+    batch = Batch(rows(1).expand(40_000, 2), None)
+    closed, sampled = evidence_bound(vae)(batch, generator(1)), importance(vae, 1)(batch, generator(2))
+    error = math.sqrt((closed.var() + sampled.var()).item() / 40_000)
     assert float(closed.mean() - sampled.mean()) == pytest.approx(0, abs=4 * error)
     assert closed.var() < sampled.var()
 
@@ -72,7 +73,8 @@ def test_the_evidence_bound_agrees_with_the_mean_of_the_log_weights() -> None:
 def test_beta_weighs_the_divergence_alone() -> None:
     vae = built(VAE_CONFIG)
     assert isinstance(vae, VAE)
-    one, two, three = (evidence_bound(vae, beta)(rows(5), generator(1)) for beta in (1.0, 2.0, 3.0))
+    batch = Batch(rows(5), None)
+    one, two, three = (evidence_bound(vae, beta)(batch, generator(1)) for beta in (1.0, 2.0, 3.0))
     assert torch.allclose(one - two, two - three, atol=1e-12)
     assert bool((one > two).all())
 
@@ -80,15 +82,15 @@ def test_beta_weighs_the_divergence_alone() -> None:
 def test_more_importance_samples_tighten_the_bound() -> None:
     vae = built(VAE_CONFIG)
     assert isinstance(vae, VAE)
-    x = rows(500)
-    bounds = [float(importance(vae, k)(x, generator(3)).mean()) for k in (1, 5, 50)]
+    batch = Batch(rows(500), None)
+    bounds = [float(importance(vae, k)(batch, generator(3)).mean()) for k in (1, 5, 50)]
     assert bounds == sorted(bounds)
 
 
 def test_continuous_rows_are_scored_where_they_are() -> None:
     flow = built(CONFIGS["flow"])
     assert isinstance(flow, CouplingFlow)
-    assert torch.equal(log_density(flow)(rows(3), generator(1)), flow.log_weight(rows(3)))
+    assert torch.equal(log_density(flow)(Batch(rows(3), None), generator(1)), flow.log_weight(rows(3)))
 
 
 def test_cosine_takes_the_rate_to_zero_over_all_steps() -> None:
@@ -131,7 +133,7 @@ def test_an_objective_that_a_family_lacks_is_refused(family: str, kind: str) -> 
 def test_a_game_holds_the_two_players_apart() -> None:
     gan = build(CONFIGS["gan"], PLANE)
     assert isinstance(gan, GAN)
-    game = Adversarial(gan, Plan(FIT, 10, seed=0))
+    game = Adversarial(gan, Plan(FIT, 10, seed=0), AdversarialConfig(kind="adversarial"))
     optimizers, _ = game.configure_optimizers()
     players = [{id(p) for group in o.param_groups for p in group["params"]} for o in optimizers]
     assert not players[0] & players[1]
