@@ -231,7 +231,7 @@ def read_npy(body: bytes) -> Array:
     """The array of an npy file, without a copy; never a pickle.
 
     Raises:
-        InvalidInput: for anything but one whole array of numbers.
+        InvalidInput: for anything but one whole array of numbers, of at least one row.
     """
     start = _npy_start(body)
     try:
@@ -240,6 +240,8 @@ def read_npy(body: bytes) -> Array:
         raise InvalidInput(
             f"the body is no npy file ({error}); allowed: one array as np.save writes it"
         ) from None
+    if not shape or 0 in shape:
+        raise InvalidInput(f"the npy body has the shape {list(shape)}; allowed: rows, at least one")
     expected = math.prod(shape) * dtype.itemsize
     if len(body) - start != expected:
         raise InvalidInput(

@@ -92,8 +92,11 @@ def _panels() -> list[tuple[str, str]]:
 def _ask(port: int, query: str) -> bool:
     """Whether a query gives any series."""
     try:
-        answer = httpx.get(f"http://127.0.0.1:{port}/api/v1/query", params={"query": query}).json()
+        response = httpx.get(f"http://127.0.0.1:{port}/api/v1/query", params={"query": query})
     except httpx.TransportError:
         return False
+    if response.status_code == 503:  # it listens before it can answer
+        return False
+    answer = response.json()
     assert answer["status"] == "success", answer
     return bool(answer["data"]["result"])
