@@ -85,33 +85,33 @@ class Categorical(nn.Module):
         self.data = _on_lattice(data)
         self.outputs = ((self.most + 1) * data.shape[0], *data.shape[1:])
         self.scale = Scale(data)
-        self.offset = nn.Parameter(torch.zeros(self.most + 1, *data.shape))
+        self.offset = nn.Parameter(torch.zeros(*data.shape, self.most + 1))
         self.register_buffer("low", low.view(data.shape))
-        numbers = torch.arange(self.most + 1, dtype=torch.float64)
-        self.register_buffer("numbers", numbers.view(-1, *[1] * len(data.shape)))
+        self.register_buffer("numbers", torch.arange(self.most + 1, dtype=torch.float64))
 
     def fit(self, x: Array) -> None:
         """Start from how often the rows have each level, each counted once more (Laplace's rule)."""
         level = _level(x.double() - self.low, self.most)
-        seen = torch.stack([(level == number).sum(0) for number in range(self.most + 1)]).double()
-        self.offset.data.copy_(torch.log((seen + 1) / (len(x) + self.most + 1)))
+        seen = torch.stack([(level == number).sum(0) for number in range(self.most + 1)], dim=-1)
+        self.offset.data.copy_(torch.log((seen + 1.0) / (len(x) + self.most + 1)))
         self.scale.shift.copy_(x.double().mean(0))
 
     def mean(self, h: Array) -> Array:
         """In data units, (B, *shape)."""
-        p = torch.softmax(self._logits(h), dim=1)
+        p = torch.softmax(self._logits(h), dim=-1)
         # Weights that add up to one but for rounding would leave the support by as much.
-        return self.low.to(h.dtype) + (p * self.numbers.to(h.dtype)).sum(1).clamp(0, self.most)
+        return self.low.to(h.dtype) + (p * self.numbers.to(h.dtype)).sum(-1).clamp(0, self.most)
 
     def log_prob(self, x: Array, h: Array) -> Array:
         """(B,), in nats."""
         level = _level(x - self.low.to(x.dtype), self.most)
-        chosen = torch.log_softmax(self._logits(h), dim=1).gather(1, level[:, None])
+        chosen = torch.log_softmax(self._logits(h), dim=-1).gather(-1, level[..., None])
         return chosen.flatten(1).sum(1)
 
     def _logits(self, h: Array) -> Array:
-        """(B, L, *shape)."""
-        return h.unflatten(1, (self.most + 1, self.data.shape[0])) + self.offset
+        """(B, *shape, L)."""
+        # The levels last: over a middle axis ONNX Runtime adds up a single row in another order than a crowd.
+        return h.unflatten(1, (self.most + 1, self.data.shape[0])).movedim(1, -1) + self.offset
 
 
 class Gaussian(nn.Module):

@@ -56,6 +56,7 @@ MODELS = {
         "likelihood",
     ),
     "spline": (MOONS, {"family": "flow", "coupling": "spline", "layers": 1, "hidden": [16]}, "likelihood"),
+    "maf": (DIGITS, {"family": "maf", "layers": 2, "hidden": [16]}, "likelihood"),
     "planar": (MOONS, {"family": "planar", "layers": 2}, "likelihood"),
     "radial": (MOONS, {"family": "radial", "layers": 2}, "likelihood"),
     "vae-mlp": (DIGITS, {"family": "vae", "latent_dim": 4, "hidden": [16]}, "bound"),

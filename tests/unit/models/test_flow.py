@@ -6,26 +6,26 @@ import pytest
 import torch
 from torch import Tensor as Array
 
-from models.flow import CouplingFlow, FlowConfig
+from models.flow import CouplingFlow, Flow, FlowConfig
 from models.laws import Logistic, StandardNormal
 from models.layers import interval
 from models.manifest import DataSpace
 from tests.unit.models.zoo import BOX, GREY, PICTURES, PLANE, Case, draw_rows, objective_rows, source, stir
 
 
-def test_decode_undoes_encode(flow: CouplingFlow, flow_case: Case) -> None:
+def test_decode_undoes_encode(flow: Flow, flow_case: Case) -> None:
     x = objective_rows(flow, draw_rows(flow_case.data, 30))
     torch.testing.assert_close(flow.decode(flow.encode(x)), x, rtol=1e-10, atol=1e-10)
 
 
-def test_decode_undoes_encode_far_out_too(flow: CouplingFlow, flow_case: Case) -> None:
+def test_decode_undoes_encode_far_out_too(flow: Flow, flow_case: Case) -> None:
     x = draw_rows(flow_case.data, 30)
     if flow.data.support[0].low is None:
         x = 1e4 * x
     torch.testing.assert_close(flow.decode(flow.encode(x)), x, rtol=1e-10, atol=1e-10)
 
 
-def test_encode_undoes_decode(flow: CouplingFlow) -> None:
+def test_encode_undoes_decode(flow: Flow) -> None:
     z = torch.randn(400, flow.latent.size, dtype=torch.float64, generator=source(3)) / 2
     x = flow.decode(z)
     z = z[inner(flow, x)]
@@ -33,7 +33,7 @@ def test_encode_undoes_decode(flow: CouplingFlow) -> None:
     torch.testing.assert_close(flow.encode(flow.decode(z)), z, rtol=1e-10, atol=1e-10)
 
 
-def inner(flow: CouplingFlow, x: Array) -> Array:
+def inner(flow: Flow, x: Array) -> Array:
     """Which rows keep away from the ends of the support, next to which x itself has too few digits for z."""
     bounds = interval(flow.data)
     if bounds is None:
@@ -43,7 +43,7 @@ def inner(flow: CouplingFlow, x: Array) -> Array:
     return ~near.any(1)
 
 
-def test_log_weight_is_the_change_of_variables(flow: CouplingFlow, flow_case: Case) -> None:
+def test_log_weight_is_the_change_of_variables(flow: Flow, flow_case: Case) -> None:
     """log p(x) = log prior(z) + log|det dz/dx|, the determinant by autograd."""
     x = objective_rows(flow, draw_rows(flow_case.data, 3))
     log_p = flow.log_weight(x)
@@ -76,7 +76,7 @@ def test_mass_over_a_grid_is_one(data: DataSpace, coupling: str, prior: str) -> 
     assert abs(mass - 1) < 1e-3
 
 
-def cells(flow: CouplingFlow, data: DataSpace, n: int) -> Array:
+def cells(flow: Flow, data: DataSpace, n: int) -> Array:
     """Log-mass of the cells of a grid, by the density at their middles."""
     middle = (torch.arange(n, dtype=torch.float64) + 0.5) / n
     if data is PLANE:
