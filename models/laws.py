@@ -8,7 +8,7 @@ import torch
 from torch import Tensor as Array
 from torch import nn
 
-from models.layers import softplus
+from models.layers import softplus, total
 from models.manifest import Law
 
 
@@ -23,7 +23,7 @@ class StandardNormal(nn.Module):
 
     def forward(self, z: Array) -> Array:
         """Log-density of each row, (B, ...) to (B,), in nats."""
-        return -(z.square() / 2 + self.half_log_2pi.to(z.dtype)).flatten(1).sum(1)
+        return -total(z.square() / 2 + self.half_log_2pi.to(z.dtype))
 
 
 class Logistic(nn.Module):
@@ -32,7 +32,7 @@ class Logistic(nn.Module):
     def forward(self, z: Array) -> Array:
         """Log-density of each row, (B, ...) to (B,), in nats."""
         # Symmetric, so |z|: neither term can cancel the other.
-        return -(z.abs() + 2 * softplus(-z.abs())).flatten(1).sum(1)
+        return -total(z.abs() + 2 * softplus(-z.abs()))
 
 
 def log_density(law: Law) -> nn.Module:

@@ -41,6 +41,15 @@ def positive_part(x: Array) -> Array:
     return (x + x.abs()) / 2
 
 
+def total(x: Array) -> Array:
+    """Sum of each row, (B, ...) to (B,), added up in float64.
+
+    ONNX Runtime adds up a row that is alone in another order than one in a crowd. Of hundreds of float32
+    numbers that shows in the last bits; of float64 ones it is gone after rounding.
+    """
+    return x.flatten(1).double().sum(1).to(x.dtype)
+
+
 def interval(data: DataSpace) -> tuple[Array, Array] | None:
     """Lowest and highest value of each dimension, (D,) float64 each; ``None`` unless all are bounded."""
     bounds = [(s.low, s.high) for s in data.support] * (data.size // len(data.support))

@@ -10,7 +10,7 @@ from torch import Tensor as Array
 from torch import nn
 
 from models.laws import StandardNormal
-from models.layers import Scale, interval, positive_part, soft_clamp
+from models.layers import Scale, interval, positive_part, soft_clamp, total
 from models.manifest import DataSpace, Support
 
 # Of the log standard deviation of a Gaussian, in standard deviations of the data.
@@ -62,7 +62,7 @@ class Binomial(nn.Module):
         # count * log p + (trials - count) * log(1 - p) as a sum of terms of one sign.
         misses = count * positive_part(-logit) + (self.trials - count) * positive_part(logit)
         entropy = self.trials * torch.log1p(torch.exp(-logit.abs()))
-        return (choose - misses - entropy).flatten(1).sum(1)
+        return total(choose - misses - entropy)
 
 
 class Categorical(nn.Module):
@@ -106,7 +106,7 @@ class Categorical(nn.Module):
         """(B,), in nats."""
         level = _level(x - self.low.to(x.dtype), self.most)
         chosen = torch.log_softmax(self._logits(h), dim=-1).gather(-1, level[..., None])
-        return chosen.flatten(1).sum(1)
+        return total(chosen)
 
     def _logits(self, h: Array) -> Array:
         """(B, *shape, L)."""

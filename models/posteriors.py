@@ -14,7 +14,7 @@ from torch import Tensor as Array
 from torch import nn
 
 from models.laws import StandardNormal
-from models.layers import Width, Widths, soft_clamp, softplus
+from models.layers import Width, Widths, soft_clamp, softplus, total
 from models.manifest import Contract
 
 # Log standard deviations, and the logits of gates, stay within ±6.
@@ -49,7 +49,7 @@ class Diagonal(nn.Module):
     def draw(self, h: Array, eps: Array) -> tuple[Array, Array]:
         """A code and log q of it, (B, Z) and (B,), in nats."""
         mean, std = self.moments(h)
-        return mean + std * eps, self.standard(eps) - torch.log(std).sum(1)
+        return mean + std * eps, self.standard(eps) - total(torch.log(std))
 
     def divergence(self, h: Array, z: Array, log_q: Array) -> Array:
         """KL(q(z|x) || p(z)) in closed form, (B,), in nats."""
@@ -115,7 +115,7 @@ class InverseAutoregressive(nn.Module):
             m, s = step(z, context)
             gate = torch.sigmoid(s)
             z = (gate * z + (1 - gate) * m).flip(1)
-            log_det = log_det - softplus(-s).sum(1)
+            log_det = log_det - total(softplus(-s))
         return z, log_det
 
 

@@ -22,7 +22,10 @@ def test_decode_undoes_encode_far_out_too(flow: Flow, flow_case: Case) -> None:
     x = draw_rows(flow_case.data, 30)
     if flow.data.support[0].low is None:
         x = 1e4 * x
-    torch.testing.assert_close(flow.decode(flow.encode(x)), x, rtol=1e-10, atol=1e-10)
+    # A zero beside numbers of 1e5 cannot come back better than those.
+    torch.testing.assert_close(
+        flow.decode(flow.encode(x)), x, rtol=1e-10, atol=1e-14 * float(x.abs().max()) + 1e-10
+    )
 
 
 def test_encode_undoes_decode(flow: Flow) -> None:
