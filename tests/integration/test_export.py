@@ -30,13 +30,8 @@ MOONS = {"source": "toys", "toy": "moons", "train": 500, "valid": 100, "test": 1
 SMALL = {"epochs": 1, "batch_size": 50, "learning_rate": 0.001, "threads": 1}
 MODELS = {
     "flow": (DIGITS, {"family": "flow", "layers": 2, "hidden": [16]}, "likelihood"),
-    "nice": (
-        DIGITS,
-        {"family": "flow", "coupling": "additive", "layers": 2, "hidden": [16], "prior": "logistic"},
-        "likelihood",
-    ),
     "moons": (MOONS, {"family": "flow", "layers": 2, "hidden": [16]}, "likelihood"),
-    "nice-as-published": (
+    "nice": (
         DIGITS,
         {
             "family": "flow",

@@ -26,7 +26,10 @@ from training.run import EVALUATION, Run
 DIGITS = DataSpace(
     shape=(1, 4, 4), support=(Support(low=0, high=16, lattice=True),), levels=17, display=(0, 16)
 )
-RECIPE = read(FOLDER / "vae-digits.toml").model_copy(update={"evaluate": EvaluateConfig(draws=16)})
+RECIPE, GAME = (
+    read(FOLDER / f"{name}-digits.toml").model_copy(update={"evaluate": EvaluateConfig(draws=16)})
+    for name in ("vae", "gan")
+)
 Make = Callable[..., Run]
 
 
@@ -47,7 +50,8 @@ def make(tmp_path: Path) -> Make:
         splits = Splits(**{name: x.astype(np.float32) for name, x in rows.items()}, space=space)
         model = build(config, space)
         model.fit_statistics(torch.from_numpy(splits.train))
-        return Run(tmp_path, RECIPE, model.eval(), replace(splits, **parts))
+        recipe = GAME if isinstance(config, GANConfig) else RECIPE
+        return Run(tmp_path, recipe, model.eval(), replace(splits, **parts))
 
     return made
 
@@ -113,7 +117,7 @@ def test_a_discriminator_that_cannot_tell_measures_no_divergence(make: Make) -> 
 @pytest.mark.parametrize(
     ("config", "space", "names"),
     [
-        (VAEConfig(latent_dim=3, hidden=(8,)), DIGITS, {"samples", "reconstructions", "curve"}),
+        (VAEConfig(latent_dim=3, hidden=(8,)), DIGITS, {"samples", "reconstructions", "traversal", "curve"}),
         (FlowConfig(layers=2, hidden=(4,)), DIGITS, {"samples", "curve"}),
         (FlowConfig(layers=2, hidden=(4,)), DataSpace(shape=(2,)), {"samples", "curve"}),
         (FlowConfig(layers=2, hidden=(4,), prior="logistic"), DataSpace(shape=(3,)), {"samples", "curve"}),
