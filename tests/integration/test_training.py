@@ -52,10 +52,12 @@ def mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shortened(path: Path) -> Recipe:
-    """The recipe for one epoch of few rows."""
+    """The recipe for one epoch of few rows, two where the second is the encoder's."""
     held = json.loads(read(path).model_dump_json())
     held["fit"] |= {"epochs": 1, "batch_size": 128, "threads": 1}
     held["evaluate"]["draws"] = 2
+    if held["objective"].get("encoder_epochs"):  # the game has an epoch, and the encoder after it
+        held["fit"]["epochs"], held["objective"]["encoder_epochs"] = 2, 1
     few = {"toys": {"train": 256, "valid": 100, "test": 100}, "idx": {"valid": 40}}
     held["data"] |= few.get(held["data"]["source"], {})
     return Recipe.model_validate_json(json.dumps(held))
