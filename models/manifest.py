@@ -8,6 +8,7 @@ of checksums to whoever opens an artifact.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -151,12 +152,18 @@ class Tensor(Contract):
 
 
 class GraphFile(Contract):
-    """One exported graph: where it lies, what it hashes to, how far it is from eager float64."""
+    """One exported graph: where it lies, what it hashes to, how far it is from eager float64.
+
+    Attributes:
+        max_deviation: in the unit of the output that deviates most, ``None`` for somebody else's graph.
+        export_s: how long it took to write it, ``None`` for somebody else's graph.
+    """
 
     path: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,126}$")]
     sha256: Sha256
     size_bytes: int = Field(ge=1)
     max_deviation: float | None = Field(default=None, ge=0)
+    export_s: float | None = Field(default=None, ge=0)
 
 
 class EntryPoint(Contract):
@@ -226,6 +233,38 @@ class Calibration(Contract):
         return self
 
 
+class Direction(Contract):
+    """A line through the latents along which one attribute of the data grows.
+
+    What is added to a code z, flattened, is strength times ``vector``; 0 leaves it as it is.
+
+    Attributes:
+        vector: Z numbers, in row-major order.
+        attribute: what grows.
+        unit: what a step of strength 1 is.
+        source: how it was fitted, and on what.
+        correlation: of the attribute of held-out rows with how far their codes lie along the vector.
+        effect: pairs of a strength and the mean attribute of held-out rows decoded at it, ascending.
+        judge: who told the attribute of decoded rows.
+    """
+
+    vector: tuple[float, ...] = Field(min_length=1)
+    attribute: str
+    unit: str
+    source: str
+    correlation: float = Field(ge=-1, le=1)
+    effect: tuple[tuple[float, float], ...] = Field(min_length=2)
+    judge: str
+
+    @model_validator(mode="after")
+    def _leads_somewhere(self) -> Self:
+        if not any(self.vector):
+            raise ValueError("a direction's vector is zero; allowed is one that leads somewhere")
+        if any(a[0] >= b[0] for a, b in pairwise(self.effect)):
+            raise ValueError("the strengths of a direction's effect must ascend")
+        return self
+
+
 class Probe(Contract):
     """A small input and the output it must give, run before the service calls the model ready.
 
@@ -272,6 +311,7 @@ class Manifest(Contract):
     probes: dict[EntryName, Probe]
     certificate: Certificate
     calibration: Calibration | None = None
+    directions: dict[Name, Direction] = {}
     provenance: Provenance
 
     @property
@@ -315,4 +355,17 @@ class Manifest(Contract):
                         f"{name}: {tensor.name} has rows of shape {tensor.row_shape}, "
                         f"the {tensor.role} space has {spaces[tensor.role]}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _directions_fit(self) -> Self:
+        decode = self.entry_points.get("decode")
+        if self.directions and (self.latent is None or decode is None or decode.input("latent") is None):
+            raise ValueError("the model has directions, but its decode takes no latents to move along them")
+        for name, direction in self.directions.items():
+            if self.latent is not None and len(direction.vector) != self.latent.size:
+                raise ValueError(
+                    f"direction {name} has {len(direction.vector)} numbers, "
+                    f"the latent space has {self.latent.size}"
+                )
         return self

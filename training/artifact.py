@@ -13,7 +13,7 @@ import platform
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -119,20 +119,34 @@ def step(what: str) -> Iterator[None]:
 # Parts of the manifest --------------------------------------------------------------------------------
 
 
-def entry_points(subject: Subject, folder: Path, certificate: Certificate) -> dict[EntryName, EntryPoint]:
-    """Every entry point with its files: ``decode.onnx``, ``decode.ts`` and so on."""
+def entry_points(
+    subject: Subject,
+    folder: Path,
+    certificate: Certificate,
+    seconds: Mapping[EntryName, Mapping[Format, float]] | None = None,
+) -> dict[EntryName, EntryPoint]:
+    """Every entry point with its files: ``decode.onnx``, ``decode.ts`` and so on.
 
-    def files(entry: EntryName) -> dict[Format, GraphFile]:
-        return {
-            form: _graph_file(
-                folder / f"{entry}{SUFFIX[form]}", _deviation(subject, entry, form, certificate)
-            )
-            for form in subject.graphs[entry]
-        }
+    Args:
+        seconds: how long each file took to write, where we wrote it.
+    """
+
+    def file(entry: EntryName, form: Format) -> GraphFile:
+        held = (folder / f"{entry}{SUFFIX[form]}").read_bytes()
+        return GraphFile(
+            path=f"{entry}{SUFFIX[form]}",
+            sha256=hashlib.sha256(held).hexdigest(),
+            size_bytes=len(held),
+            max_deviation=_deviation(subject, entry, form, certificate),
+            export_s=None if seconds is None else round(seconds[entry][form], 3),
+        )
 
     return {
         entry: EntryPoint(
-            inputs=signature.inputs, outputs=signature.outputs, cost=signature.cost, files=files(entry)
+            inputs=signature.inputs,
+            outputs=signature.outputs,
+            cost=signature.cost,
+            files={form: file(entry, form) for form in subject.graphs[entry]},
         )
         for entry, signature in subject.signatures.items()
     }
@@ -176,16 +190,6 @@ def draw_samples(subject: Subject, folder: Path) -> None:
 
 def _plane(points: np.ndarray) -> Image.Image:
     return pictures.scatter(points, pictures.window(points))
-
-
-def _graph_file(path: Path, deviation: float | None) -> GraphFile:
-    held = path.read_bytes()
-    return GraphFile(
-        path=path.name,
-        sha256=hashlib.sha256(held).hexdigest(),
-        size_bytes=len(held),
-        max_deviation=deviation,
-    )
 
 
 def _deviation(subject: Subject, entry: EntryName, form: Format, certificate: Certificate) -> float | None:

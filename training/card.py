@@ -59,7 +59,7 @@ def _head(manifest: Manifest) -> str:
 
 def _grades(manifest: Manifest) -> str:
     grades = manifest.grades
-    return "## What it can do\n\n" + _table(
+    return "## What it can do\n\n" + table(
         ("Latents?", "Density?", "Generator?"),
         [(_LATENTS[grades.latents], _DENSITY[grades.density], _GENERATOR[grades.generator])],
     )
@@ -76,8 +76,8 @@ def _spaces(manifest: Manifest) -> str:
         (name, _tensors(entry.inputs), _tensors(entry.outputs), ", ".join(entry.files))
         for name, entry in manifest.entry_points.items()
     ]
-    table = _table(("entry point", "takes", "gives", "formats"), entries)
-    return "## Spaces\n\n" + "\n".join(lines) + "\n\n" + table
+    points = table(("entry point", "takes", "gives", "formats"), entries)
+    return "## Spaces\n\n" + "\n".join(lines) + "\n\n" + points
 
 
 def _numbers(manifest: Manifest) -> str:
@@ -85,7 +85,7 @@ def _numbers(manifest: Manifest) -> str:
     if not metrics:
         return "## Numbers\n\nNone came with this model."
     rows = [(name, _value(metric), metric.unit, _kind(metric)) for name, metric in metrics.items()]
-    return "## Numbers\n\nOn test rows.\n\n" + _table(("what", "value", "unit", "kind"), rows)
+    return "## Numbers\n\nOn test rows.\n\n" + table(("what", "value", "unit", "kind"), rows)
 
 
 def _laws(manifest: Manifest) -> str:
@@ -93,7 +93,7 @@ def _laws(manifest: Manifest) -> str:
         (check.name, f"{check.value:.2g}", f"{check.tolerance:.2g}", check.unit, check.rows)
         for check in manifest.certificate.checks
     ]
-    return "## Certificate\n\nMeasured on these very files; all within tolerance.\n\n" + _table(
+    return "## Certificate\n\nMeasured on these very files; all within tolerance.\n\n" + table(
         ("law", "measured", "allowed", "unit", "rows"), rows
     )
 
@@ -172,6 +172,6 @@ def _kind(metric: Metric) -> str:
     return metric.kind if metric.k is None else f"{metric.kind}, k = {metric.k}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     cells = ([cell.replace("|", "\\|") for cell in row] for row in rows)
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *cells))

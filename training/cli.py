@@ -1,4 +1,4 @@
-"""The command line: ``python -m training list | run | evaluate | export | pack``."""
+"""The command line: ``python -m training list | run | evaluate | export | table | pack``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from training.gauges import collapse
 from training.pack import pack
 from training.recipe import Recipe, find, published, read
 from training.run import Run
+from training.table import page
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,6 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     exporting = commands.add_parser("export", help="make an artifact of a run", parents=[runs, artifacts])
     exporting.add_argument("run", metavar="RUN", help="a run's name, or its folder")
     exporting.set_defaults(command=_export)
+
+    tabling = commands.add_parser(
+        "table", help="the certificates of all artifacts, in Markdown", parents=[artifacts]
+    )
+    tabling.set_defaults(command=_table)
 
     packing = commands.add_parser(
         "pack", help="make an artifact of a graph from elsewhere", parents=[artifacts]
@@ -122,6 +128,10 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 def _export(args: argparse.Namespace) -> None:
     print(f"exported to {export(_open(args), args.artifacts)}")
+
+
+def _table(args: argparse.Namespace) -> None:
+    print(page(args.artifacts), end="")
 
 
 def _pack(args: argparse.Namespace) -> None:

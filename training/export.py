@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,7 @@ from training.artifact import (
 )
 from training.certificate import certify, demand
 from training.evaluate import held_out_scores
-from training.graphs import RUN, SUFFIX, WRITE, Graph
+from training.graphs import RUN, SUFFIX, WRITE
 from training.run import Run
 from training.subject import Subject, draws
 
@@ -46,12 +47,16 @@ def export(run: Run, artifacts: Path) -> Path:
     """
     recipe, metrics = run.recipe, run.metrics
     with one_thread(), staged(artifacts / recipe.name) as folder:
+        seconds = {entry: _write(run.model, entry, folder) for entry in run.model.signatures()}
         subject = Subject(
             data=run.model.data,
             latent=run.model.latent,
             grades=run.model.grades,
             signatures=run.model.signatures(),
-            graphs={entry: _graphs(run.model, entry, folder) for entry in run.model.signatures()},
+            graphs={
+                entry: {form: RUN[form](folder / f"{entry}{SUFFIX[form]}") for form in forms}
+                for entry, forms in seconds.items()
+            },
             examples=run.splits.test,
             model=run.model,
         )
@@ -65,7 +70,7 @@ def export(run: Run, artifacts: Path) -> Path:
             (folder / WEIGHTS).write_bytes(save({key: value.clone() for key, value in state.items()}))
             draw_samples(subject, folder)
         source = provenance(recipe.model_dump(mode="json"), recipe.seed, metrics)
-        points, probed = entry_points(subject, folder, certificate), probes(subject)
+        points, probed = entry_points(subject, folder, certificate, seconds), probes(subject)
         return publish(
             folder,
             lambda version: Manifest(
@@ -85,15 +90,16 @@ def export(run: Run, artifacts: Path) -> Path:
         )
 
 
-def _graphs(model: Model, entry: EntryName, folder: Path) -> dict[Format, Graph]:
+def _write(model: Model, entry: EntryName, folder: Path) -> dict[Format, float]:
+    """Write an entry point in every format; how long each took, in seconds."""
     example = draws(model.data, model.latent, model.signatures()[entry], count=2)
-    graphs: dict[Format, Graph] = {}
+    seconds: dict[Format, float] = {}
     for form, write in WRITE.items():
         with step(f"write {entry} as {form}"):
-            path = folder / f"{entry}{SUFFIX[form]}"
-            write(model, entry, example, path)
-            graphs[form] = RUN[form](path)
-    return graphs
+            started = time.monotonic()
+            write(model, entry, example, folder / f"{entry}{SUFFIX[form]}")
+            seconds[form] = time.monotonic() - started
+    return seconds
 
 
 def _held_out(run: Run) -> Calibration | None:

@@ -135,6 +135,7 @@ def test_it_holds_both_formats_of_every_entry_point(exported: tuple[Run, Path], 
         for file in entry.files.values():
             assert hashlib.sha256((folder / file.path).read_bytes()).hexdigest() == file.sha256
             assert file.max_deviation is not None
+            assert file.export_s is not None
 
 
 def test_its_probes_come_back_to_the_bit_from_onnx_and_within_tolerance_from_torchscript(

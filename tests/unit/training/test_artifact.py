@@ -119,6 +119,7 @@ def test_without_the_model_a_deviation_is_not_known(tmp_path: Path) -> None:
         (tmp_path / f"{entry}.onnx").write_bytes(entry.encode())
     described = entry_points(measured, tmp_path, certify(measured))
     assert described["decode"].files["onnx"].max_deviation is None
+    assert described["decode"].files["onnx"].export_s is None
 
 
 def test_calibration_is_ascending_finite_and_no_longer_than_it_needs_to_be() -> None:

@@ -37,6 +37,7 @@ def test_the_list_names_every_recipe_with_its_time_and_result(capsys: pytest.Cap
         (["evaluate", "nothing"], "nothing holds no run"),
         (["export", "nothing"], "nothing holds no run"),
         (["pack", "nothing.toml"], "nothing.toml"),
+        (["table", "--artifacts", "nothing"], "nothing holds no artifacts"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_2(
