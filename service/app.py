@@ -30,7 +30,18 @@ from service.errors import (
 from service.facts import facts
 from service.lifecycle import Lifecycle
 from service.metrics import CONTENT_TYPE
-from service.openapi import Catalogue, Detail, Health, HeldOut, Limits, Ports, Reloaded, Summary, problems
+from service.openapi import (
+    Catalogue,
+    Control,
+    Detail,
+    Health,
+    HeldOut,
+    Limits,
+    Ports,
+    Reloaded,
+    Summary,
+    problems,
+)
 from service.routes import MAX_PICTURES, ROUTES, Endpoint
 from service.schemas import show
 from service.settings import Settings
@@ -197,6 +208,10 @@ def _detail(settings: Settings, served: Served, versions: Sequence[Served]) -> D
         },
         limits=_limits(settings),
         calibration=_held_out(manifest),
+        directions={
+            name: Control(**direction.model_dump(exclude={"vector"}))
+            for name, direction in manifest.directions.items()
+        },
         certificate=manifest.certificate,
         metrics=manifest.provenance.metrics,
     )

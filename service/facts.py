@@ -1,8 +1,8 @@
-"""What a manifest says, in the form in which requests ask for it: verbs, support, classes, scores."""
+"""What a manifest says, as requests ask for it: verbs, support, classes, directions, scores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -26,6 +26,7 @@ class Facts:
         low, high: bounds of each dimension, (D,), or (1,) for all alike; ``None`` where nothing is bounded.
         lattice: which dimensions are whole numbers, or ``None``.
         scores: of held-out rows, ascending, in nats, or ``None``.
+        directions: what strength 1 adds to a code, of the latents' shape, by name; float64.
     """
 
     verbs: tuple[Verb, ...]
@@ -34,6 +35,7 @@ class Facts:
     high: Array | None
     lattice: Array | None
     scores: Array | None
+    directions: dict[str, Array]
 
     def violations(self, x: Array) -> Array:
         """Which numbers of x (B, ...) lie outside the support, (B, D)."""
@@ -92,7 +94,15 @@ def _facts(manifest: Manifest) -> Facts:
         high=high if np.isfinite(high).any() else None,
         lattice=lattice if lattice.any() else None,
         scores=np.array(calibration.scores) if calibration else None,
+        directions=_directions(manifest),
     )
+
+
+def _directions(manifest: Manifest) -> dict[str, Array]:
+    shape = manifest.latent.shape if manifest.latent else ()
+    return {
+        name: np.array(direction.vector).reshape(shape) for name, direction in manifest.directions.items()
+    }
 
 
 def verbs(manifest: Manifest) -> tuple[Verb, ...]:
@@ -165,3 +175,23 @@ def _class(label: int | str, names: tuple[str, ...] | None, field: str) -> int:
 
 def _named(names: tuple[str, ...] | None) -> str:
     return "a number" if names is None else f"0 to {len(names) - 1}, or {', '.join(names)}"[:200]
+
+
+def move(served: Served, wanted: Mapping[str, float] | None) -> Array | None:
+    """What is added to every code, of the latents' shape, float64: the directions by their strengths.
+
+    Raises:
+        InvalidInput: if the model has none, or none of that name.
+    """
+    known, name = facts(served).directions, served.manifest.name
+    if wanted is None:
+        return None
+    if not known:
+        raise refuse("/directions", show(dict(wanted)), f"no directions, {name} has none")
+    for unknown in wanted.keys() - known.keys():
+        raise refuse(
+            f"/directions/{unknown}", show(wanted[unknown]), f"the directions of {name}: {', '.join(known)}"
+        )
+    # In the order of the manifest, so that the bits do not depend on the caller's.
+    steps = [wanted[each] * vector for each, vector in known.items() if each in wanted]
+    return np.asarray(np.sum(steps, axis=0))

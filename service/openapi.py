@@ -158,6 +158,24 @@ class HeldOut(Reported):
     highest: float
 
 
+class Control(Reported):
+    """What ``directions`` of a request may name: an attribute of the data, and how well it is held.
+
+    Attributes:
+        unit: what a step of strength 1 is.
+        correlation: of the attribute of held-out rows with how far their codes lie along the direction.
+        effect: pairs of a strength and the mean attribute of held-out rows decoded at it.
+        judge: who told the attribute of decoded rows.
+    """
+
+    attribute: str
+    unit: str
+    source: str
+    correlation: float
+    effect: list[tuple[float, float]]
+    judge: str
+
+
 class Detail(Summary):
     """One version of a model, with what was measured of it at export."""
 
@@ -167,6 +185,7 @@ class Detail(Summary):
     entry_points: dict[str, Ports]
     limits: Limits
     calibration: HeldOut | None
+    directions: dict[str, Control]
     certificate: Certificate
     metrics: dict[str, Metric]
 
@@ -254,13 +273,18 @@ def _operation(route: Route) -> dict[str, Any]:
 def _bodies(route: Route) -> dict[str, Any]:
     bodies: dict[str, Any] = {JSON: {"schema": {"$ref": REF.format(model=route.request.__name__)}}}
     if route.query is not None:
-        fields = ", ".join(route.query.model_fields)
+        fields = (_as_query(name) for name in route.query.model_fields)
         schema = {
             **BINARY["schema"],
-            "description": f"{route.array} as one array; the query string: {fields}",
+            "description": f"{route.array} as one array; the query string: {', '.join(fields)}",
         }
         bodies[NPY] = {"schema": schema}
     return bodies
+
+
+def _as_query(field: str) -> str:
+    """How a field is written in a query string."""
+    return "directions.<name>=<strength>" if field == "directions" else field
 
 
 def _success(route: Route) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from models.manifest import EntryName, Manifest, Role
 from service import noise
 from service.calls import Call, in_turns, log_weights, run
 from service.errors import LatentSpaceMismatch, TooLarge, UnknownLatent
-from service.facts import facts, labels, require
+from service.facts import facts, labels, move, require
 from service.latents import concatenated, id_key, latent_ids, paced, recalled, row_keys, separated, split_id
 from service.mathematics import bits_per_dim, lerp, log_mean_exp, slerp, statuses, typicality
 from service.noise import Address
@@ -95,7 +95,8 @@ async def encode(call: Call, request: EncodeRequest) -> Answer:
 
 async def decode(call: Call, request: DecodeRequest) -> Answer:
     """Samples of codes, given as numbers or by id."""
-    z = await _codes(call, request)
+    by = move(call.served, request.directions)
+    z = _moved(await _codes(call, request), by)
     label = labels(call.manifest, ("decode",), request.label, len(z))
     samples = (await run(call, "decode", z, len(z), label))["data"]
     return _pictures(call, {**call.named(), "samples": samples})
@@ -105,7 +106,8 @@ async def reconstruct(call: Call, request: ReconstructRequest) -> Answer:
     """Each row through its code and back."""
     x = _data(call, "inputs", request.inputs)
     label = labels(call.manifest, ("encode", "decode"), request.label, len(x))
-    z = (await run(call, "encode", x, len(x), label))["latent"]
+    by = move(call.served, request.directions)
+    z = _moved((await run(call, "encode", x, len(x), label))["latent"], by)
     samples = (await run(call, "decode", z, len(z), label))["data"]
     return _pictures(call, {**call.named(), "samples": samples})
 
@@ -114,10 +116,11 @@ async def interpolate(call: Call, request: InterpolateRequest) -> Answer:
     """Steps along a path between two codes; the first and the last are the ends themselves."""
     _at_most(call.max_rows, "/steps", request.steps)
     label = labels(call.manifest, ("decode",), request.label, request.steps)
+    by = move(call.served, request.directions)
     ends = [_end(call, request.start, "start", request), _end(call, request.end, "end", request)]
     start, end = (z[0] for z in await in_turns(ends))
     path, t = _path(call.manifest, request), np.linspace(0.0, 1.0, request.steps)
-    z = _walk(path, start, end, t)
+    z = _moved(_walk(path, start, end, t), by)
     samples = (await run(call, "decode", z, len(z), label))["data"]
     return _pictures(call, {**call.named(), "path": path, "t": t, "samples": samples}, columns=len(t))
 
@@ -234,6 +237,11 @@ def _walk(path: str, start: Array, end: Array, t: Array) -> Array:
         raise refuse("/path", f"'slerp' with {error}", "ends on one great circle, or the path lerp") from None
     z[0], z[-1] = start, end
     return z
+
+
+def _moved(z: Array, by: Array | None) -> Array:
+    """Codes (B, ...), each moved by the same; added in float64, so rounded once."""
+    return z if by is None else (z + by).astype(z.dtype)
 
 
 def _pictures(call: Call, fields: dict[str, Any], columns: int | None = None) -> Answer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -265,14 +265,15 @@ class Exchange:
         fields = dict(pairs)
         if len(fields) < len(pairs):
             raise schemas.refuse("the query string", schemas.show([*fields]), "each field once")
+        members = _nested(fields)
         try:
-            query = model.model_validate_strings(fields)
+            query = model.model_validate_strings(members)
         except ValidationError as error:
-            raise schemas.invalid(error, fields, model.model_fields) from None
+            raise schemas.invalid(error, members, model.model_fields) from None
         assert self._route.array is not None
-        members: dict[str, Any] = {name: getattr(query, name) for name in query.model_fields_set}
-        members[self._route.array] = read_npy(body)
-        return self._route.request.model_construct(**members)
+        given: dict[str, Any] = {name: getattr(query, name) for name in query.model_fields_set}
+        given[self._route.array] = read_npy(body)
+        return self._route.request.model_construct(**given)
 
     def _media(self, space: DataSpace) -> str:
         """The form of the answer, by the caller's taste."""
@@ -317,6 +318,18 @@ class Exchange:
 
 def _too_large(seen: str, limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"the body has {seen}; allowed: {limit}", limit=limit)
+
+
+def _nested(fields: Mapping[str, str]) -> dict[str, Any]:
+    """A query string's fields, where ``directions.bold=1`` is the member ``bold`` of ``directions``."""
+    nested: dict[str, Any] = {name: value for name, value in fields.items() if "." not in name}
+    for name in fields.keys() - nested.keys():
+        outer, _, inner = name.partition(".")
+        members = nested.setdefault(outer, {})
+        if isinstance(members, str):
+            raise schemas.refuse("the query string", schemas.show([*fields]), f"{outer} or {name}, not both")
+        members[inner] = fields[name]
+    return nested
 
 
 def _loaded(body: bytes) -> Any:

@@ -30,6 +30,7 @@ from models.manifest import DType, Name, Version
 from service.errors import InvalidInput
 
 MAX_SAFE_INTEGER: Final = 2**53 - 1  # the largest that survives JSON in every client
+MAX_STRENGTH: Final = 10  # along a direction, whose 1 is a large step already
 MAX_FLOAT32: Final = 3.4028235e38  # as float32 prints its largest, a little above it in float64
 ERRORS_SHOWN: Final = 8
 VALUE_SHOWN: Final = 80
@@ -41,6 +42,8 @@ Label = ClassOf | Annotated[list[ClassOf], Field(min_length=1)]
 LatentId = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}\.[1-9][0-9]{0,8}\.[a-z2-7]{32}$")
 ]
+Strength = Annotated[float, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH)]
+Directions = Annotated[dict[Name, Strength], Field(min_length=1, max_length=100)]
 
 _NUMBERS = {"anyOf": [{"type": "number"}, {"type": "array", "minItems": 1}]}
 _ROW = {"type": "array", "minItems": 1, "items": _NUMBERS}
@@ -73,6 +76,17 @@ class Request(Strict):
     label: Label | None = None
 
 
+class Moved(Request):
+    """What verbs take that decode codes.
+
+    Attributes:
+        directions: strengths by the names that ``GET /models/{name}`` lists; codes are moved along them
+            before they are decoded.
+    """
+
+    directions: Directions | None = None
+
+
 class SampleRequest(Request):
     """Rows ``offset`` to ``offset + n`` of a seed; without one, a seed is drawn, and the answer names it."""
 
@@ -90,7 +104,7 @@ class EncodeRequest(EncodeQuery):
     inputs: Rows
 
 
-class DecodeQuery(Request):
+class DecodeQuery(Moved):
     """``/decode`` without its array, which comes as npy."""
 
 
@@ -107,7 +121,7 @@ class DecodeRequest(DecodeQuery):
         return self
 
 
-class ReconstructQuery(Request):
+class ReconstructQuery(Moved):
     """``/reconstruct`` without its array, which comes as npy."""
 
 
@@ -170,8 +184,11 @@ End = Annotated[
 ]
 
 
-class InterpolateRequest(Request):
-    """A walk between two codes; the ends themselves are its first and last step."""
+class InterpolateRequest(Moved):
+    """A walk between two codes; the ends themselves are its first and last step.
+
+    Directions move every step alike, the ends too.
+    """
 
     start: End
     end: End

@@ -25,6 +25,7 @@ from models.manifest import (
     Certificate,
     Check,
     DataSpace,
+    Direction,
     EntryName,
     EntryPoint,
     Grades,
@@ -73,6 +74,7 @@ class Description:
     latent: LatentSpace
     grades: Grades
     calibration: Calibration | None = None
+    directions: dict[str, Direction] = field(default_factory=dict)
     graphs: dict[EntryName, Graph] = field(default_factory=dict)
 
 
@@ -97,6 +99,7 @@ def linear_flow(root: Path, name: str = "linear", dim: int = 3, version: str = "
             LatentSpace(shape=(dim,)),
             Grades(density="exact", latents="bijection", generator="one_shot"),
             Calibration(scores=tuple(sorted(linear_scores(dim)))),
+            linear_directions(dim),
             {
                 "decode": Graph((z,), (x,), "m = MatMul(z, a) x = Add(m, b)", forward, (probe,)),
                 "encode": Graph((x,), (z,), back, constants, (probe,)),
@@ -112,6 +115,24 @@ def linear_map(dim: int) -> tuple[Array, Array]:
     """A (D, D) and b (D,) of the linear flow."""
     matrix = np.tril(np.full((dim, dim), 0.25)) + np.diag(np.linspace(0.5, 2.0, dim))
     return matrix.astype(np.float32), np.linspace(-1, 1, dim).astype(np.float32)
+
+
+def linear_directions(dim: int) -> dict[str, Direction]:
+    """Two directions of the linear flow: along its first latent, and along all of them."""
+    axis = [1.0] + [0.0] * (dim - 1)
+    return {"first": _direction(axis), "all": _direction([0.1] * dim)}
+
+
+def _direction(vector: Sequence[float]) -> Direction:
+    return Direction(
+        vector=tuple(vector),
+        attribute="the first number of a row",
+        unit="one standard deviation of it",
+        source="made by hand",
+        correlation=1.0,
+        effect=((-1.0, -1.0), (1.0, 1.0)),
+        judge="the row itself",
+    )
 
 
 def linear_scores(dim: int, rows: int = 200) -> list[float]:
@@ -321,6 +342,7 @@ def write(root: Path, version: str, described: Description) -> Path:
         probes=probes,
         certificate=Certificate(checks=(_check(),)),
         calibration=described.calibration,
+        directions=described.directions,
         provenance=Provenance(recipe={}, seed=None, tools={}, created_at="2026-01-01T00:00:00Z"),
     )
     (folder / FILE_NAME).write_text(manifest.model_dump_json(indent=1))

@@ -90,6 +90,10 @@ def narrowed(app: FastAPI, url: str) -> Any:
             fields["model"] = {"enum": ["linear"]}
             fields["version"] = {"enum": ["1"]}
             fields.pop("label")
+        if "directions" in fields and name.endswith("Request"):
+            strength = {"type": "number", "minimum": -10, "maximum": 10}
+            fields["directions"] = {"type": "object", "properties": {"first": strength}}
+            fields["directions"] |= {"additionalProperties": False, "minProperties": 1}
         for field in ("inputs", "latents"):
             if field in fields and name.endswith("Request"):
                 fields[field] = {"type": "array", "items": row, "minItems": 1, "maxItems": 5}

@@ -196,3 +196,55 @@ def test_bits_per_dimension_are_those_published(nats: float, space: DataSpace, b
 
 def test_continuous_data_have_no_bits_per_dimension() -> None:
     assert DataSpace(shape=(2,)).bits_per_dim(-3.0) is None
+
+
+DIRECTION = {
+    "vector": [0.5, -1.0],
+    "attribute": "ink",
+    "unit": "one standard deviation",
+    "source": "by hand",
+    "correlation": 0.9,
+    "effect": [[-1.0, 2.0], [0.0, 3.0], [1.0, 4.0]],
+    "judge": "the rows themselves",
+}
+
+
+def test_directions_are_kept_by_name() -> None:
+    manifest = read(describe(directions={"bold": DIRECTION}))
+    assert manifest.directions["bold"].vector == (0.5, -1.0)
+    assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
+    assert read(describe()).directions == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"vector": [0.5]}, "direction bold has 1 numbers, the latent space has 2"),
+        ({"vector": [0.0, 0.0]}, "leads somewhere"),
+        ({"vector": []}, "at least 1"),
+        ({"correlation": 1.5}, "less than or equal to 1"),
+        ({"effect": [[1.0, 4.0], [0.0, 3.0]]}, "must ascend"),
+        ({"effect": [[1.0, 4.0]]}, "at least 2"),
+    ],
+)
+def test_a_direction_that_leads_nowhere_in_these_latents_is_refused(
+    changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValidationError, match=words):
+        read(describe(directions={"bold": {**DIRECTION, **changes}}))
+
+
+def test_a_direction_needs_codes_that_decode_takes() -> None:
+    with pytest.raises(ValidationError, match="decode takes no latents"):
+        read(
+            describe(
+                ("encode", "log_weight"),
+                grades={"density": "lower_bound", "latents": "posterior", "generator": "none"},
+                directions={"bold": DIRECTION},
+            )
+        )
+
+
+def test_the_name_of_a_direction_is_plain() -> None:
+    with pytest.raises(ValidationError, match="pattern"):
+        read(describe(directions={"Very Bold": DIRECTION}))
