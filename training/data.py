@@ -12,7 +12,7 @@ import math
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -23,7 +23,7 @@ from pydantic import Field
 from sklearn.datasets import load_digits
 
 from models.manifest import Contract, DataSpace, Support
-from training import Mistake
+from training import Mistake, shapes
 from training.toys import MODES, TOYS, Floats, Modes
 
 Rows = NDArray[np.float32]
@@ -44,6 +44,8 @@ class Splits:
         train, valid, test: (N, *space.shape), float32, in data units.
         space: what one row is.
         labels: the class numbers by split name, (N,), int64, where the source has them.
+        factors: what the source drew each row from, where it did: by split name, the level of each factor by
+            the factor's name, (N,), int64.
         truth: the log density of the source itself in nats, for toys: rows (B, 2) to (B,).
         modes: where its mass is gathered, for toys that have such places.
     """
@@ -53,6 +55,7 @@ class Splits:
     test: Rows
     space: DataSpace
     labels: Mapping[str, Labels] | None = None
+    factors: Mapping[str, Mapping[str, Labels]] | None = None
     truth: Callable[[Floats], Floats] | None = None
     modes: Modes | None = None
 
@@ -63,11 +66,17 @@ class DigitsData(Contract):
     source: Literal["digits"]
 
 
+class ShapeData(Contract):
+    """The 5,832 pictures of ``training.shapes``: 16×16, grey levels 0 to 16, of known factors."""
+
+    source: Literal["shapes"]
+
+
 class ToyData(Contract):
     """Rows of a two-dimensional source with a known density, as many as asked for."""
 
     source: Literal["toys"]
-    toy: Literal["moons", "eight-gaussians", "rings", "spirals", "checkerboard"]
+    toy: Literal["moons", "eight-gaussians", "ring", "rings", "spirals", "checkerboard"]
     train: Count = 50_000
     valid: Count = 5_000
     test: Count = 10_000
@@ -145,7 +154,8 @@ class FolderData(Contract):
 
 
 DataConfig = Annotated[
-    DigitsData | ToyData | IDXData | ArrayData | TableData | FolderData, Field(discriminator="source")
+    DigitsData | ShapeData | ToyData | IDXData | ArrayData | TableData | FolderData,
+    Field(discriminator="source"),
 ]
 
 
@@ -161,6 +171,8 @@ def load(config: DataConfig, root: Path | None = None) -> Splits:
     match config:
         case DigitsData():
             return _digits()
+        case ShapeData():
+            return _shapes()
         case ToyData():
             return _toy(config)
         case IDXData():
@@ -188,6 +200,18 @@ def _digits() -> Splits:
     digits = load_digits()
     x = digits.images[:, None].astype(np.float32)  # (1797, 1, 8, 8)
     return _split(x, pixels((1, 8, 8), 17, tuple("0123456789")), digits.target, valid=200, test=300)
+
+
+def _shapes() -> Splits:
+    drawn = shapes.draw()
+    space = pixels(drawn.x.shape[1:], shapes.FINE**2 + 1, tuple(shapes.KINDS))
+    splits = _split(drawn.x, space, np.arange(len(drawn.x)), valid=500, test=1500)
+    assert splits.labels is not None
+    factors = {
+        name: {factor: level[which] for factor, level in drawn.factors.items()}
+        for name, which in splits.labels.items()
+    }
+    return replace(splits, labels={name: of["kind"] for name, of in factors.items()}, factors=factors)
 
 
 def _toy(config: ToyData) -> Splits:

@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 
 NODES: Final = 1024
 EIGHT_SD: Final = 0.5 / math.sqrt(2)
+RING_RADIUS: Final = 2.0  # Metz et al. 2017, arXiv 1611.02163, appendix A
+RING_SD: Final = 0.02
 CHUNK: Final = 512
 
 
@@ -97,9 +99,13 @@ def _moons(u: Floats) -> Floats:
     return np.where((u < 0.5)[:, None], upper, lower)
 
 
-def _eight_points(u: Floats) -> Floats:
+def _eight_points(u: Floats, radius: float = 4 / math.sqrt(2)) -> Floats:
     angle = np.floor(8 * u) * np.pi / 4
-    return 4 / math.sqrt(2) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def _ring(u: Floats) -> Floats:
+    return _eight_points(u, RING_RADIUS)
 
 
 def _rings(u: Floats) -> Floats:
@@ -117,10 +123,15 @@ TOYS: Final[dict[str, Toy]] = {
     "moons": BlurredCurve(_moons, sd=0.1),
     # As in the papers on flows; minus its entropy is -2.8307 nats.
     "eight-gaussians": BlurredCurve(_eight_points, sd=EIGHT_SD),
+    # As in the papers on mode collapse: the gap between neighbours is 77 standard deviations.
+    "ring": BlurredCurve(_ring, sd=RING_SD),
     "rings": BlurredCurve(_rings, sd=0.15),
     "spirals": BlurredCurve(_spirals, sd=0.1),
     # Minus its entropy is -ln 32 = -3.4657 nats.
     "checkerboard": Checkerboard(),
 }
 
-MODES: Final = {"eight-gaussians": Modes(_eight_points(np.arange(8) / 8), EIGHT_SD)}
+MODES: Final = {
+    "eight-gaussians": Modes(_eight_points(np.arange(8) / 8), EIGHT_SD),
+    "ring": Modes(_ring(np.arange(8) / 8), RING_SD),
+}

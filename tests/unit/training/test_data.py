@@ -24,7 +24,7 @@ from training.data import (
     load,
     read_idx,
 )
-from training.toys import TOYS, BlurredCurve
+from training.toys import MODES, TOYS, BlurredCurve
 
 Writer = Callable[[Path, bytes], None]
 
@@ -89,12 +89,15 @@ def on_the_plane(name: str) -> np.ndarray:
     return TOYS[name].log_density(MIDDLES)
 
 
-@pytest.mark.parametrize("name", TOYS)
+WIDE = sorted(set(TOYS) - {"ring"})  # its modes are narrower than a cell
+
+
+@pytest.mark.parametrize("name", WIDE)
 def test_the_density_of_a_toy_sums_to_one(name: str) -> None:
     assert np.exp(on_the_plane(name)).sum() * CELL**2 == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize("name", TOYS)
+@pytest.mark.parametrize("name", WIDE)
 def test_the_rows_of_a_toy_follow_its_density(name: str) -> None:
     toy = TOYS[name]
     log_p = on_the_plane(name)
@@ -109,6 +112,15 @@ def test_the_ceilings_of_the_papers_come_out(name: str, ceiling: float) -> None:
     toy = TOYS[name]
     score = toy.log_density(toy.draw(20_000, np.random.default_rng(2)))
     assert score.mean() == pytest.approx(ceiling, abs=0.025)
+
+
+def test_the_ring_is_eight_gaussians_that_do_not_touch() -> None:
+    """At a centre the density is an eighth of one Gaussian's; the entropy is ln 8 more than one Gaussian's."""
+    toy, sd = TOYS["ring"], 0.02
+    peak = -math.log(8) - math.log(2 * math.pi * sd**2)
+    assert toy.log_density(MODES["ring"].centres) == pytest.approx(np.full(8, peak), abs=1e-9)
+    score = toy.log_density(toy.draw(20_000, np.random.default_rng(2)))
+    assert score.mean() == pytest.approx(peak - 1, abs=4 * score.std() / math.sqrt(20_000))
 
 
 def test_a_toy_draws_as_many_rows_as_asked_from_streams_that_do_not_meet() -> None:
