@@ -25,6 +25,7 @@ from models.manifest import DataSpace, LatentSpace, Law, Metric
 from models.vae import VAE, importance_bound
 from training import Mistake, gauges, pictures
 from training.data import Rows
+from training.factors import information_gaps
 from training.fit import LOG
 from training.objectives import MONITOR, Batch, generator
 from training.recipe import AdversarialConfig
@@ -32,7 +33,7 @@ from training.run import EVALUATION, Run
 
 Floats = NDArray[np.float64]
 
-TEST, CALIBRATION, PICTURE = 10, 11, 12  # what noise is for, beside training
+TEST, CALIBRATION, PICTURE, FACTORS = 10, 11, 12, 13  # what noise is for, beside training
 HELD_OUT_ROWS: Final = 1000
 HELD_OUT_DRAWS: Final = 64
 CHUNK: Final = 8192  # rows of a model's pass
@@ -86,6 +87,8 @@ def _measure(run: Run) -> Iterator[tuple[str, Metric]]:
             yield from _bounded(run, run.model)
         case GAN():
             yield from _played(run, run.model)
+    if run.splits.factors is not None and run.model.grades.latents != "none":
+        yield from information_gaps(_codes(run.model, _test(run)), run.splits.factors["test"])
 
 
 def _exact(run: Run, flow: Flow) -> Iterator[tuple[str, Metric]]:
@@ -195,6 +198,17 @@ def _locations(model: Model, rows: Batch) -> Rows:
     encode = Entry(model, "encode")
     parts = [encode(part.x, *_told(model, part.label))[0] for part in _cut(rows, CHUNK)]
     return torch.cat(parts).numpy()
+
+
+def _codes(model: Model, rows: Batch) -> Floats:
+    """The code of each row, flat, (N, Z), float64: where there is a posterior, a draw from it."""
+    if not isinstance(model, VAE):
+        return _locations(model, rows).reshape(len(rows.x), -1).astype(np.float64)
+    codes = []
+    for i, part in enumerate(_cut(rows, CHUNK)):
+        eps = torch.randn(len(part.x), model.latent.size, generator=generator(FACTORS, i))
+        codes.append(model.posterior.draw(model.infer(part.x, part.label), eps)[0])
+    return torch.cat(codes).double().numpy()
 
 
 def _test(run: Run, most: int | None = None) -> Batch:

@@ -94,6 +94,35 @@ def test_a_vae_gives_its_elbo_and_a_tighter_bound(make: Make) -> None:
     assert 0 <= metrics["active_latents"].value <= 3
 
 
+def test_rows_of_known_factors_have_their_information_measured_with_an_error(make: Make) -> None:
+    factors = {"test": {"size": np.arange(60) % 2, "place": np.arange(60) // 2 % 3}}
+    metrics = evaluate(make(VAEConfig(latent_dim=3, hidden=(8,)), DIGITS, factors=factors))
+    of_factors = {name: metrics[name] for name in metrics if "information" in name or "gap" in name}
+    assert {name: metric.unit for name, metric in of_factors.items()} == {
+        "information_size": "nats",
+        "gap_size": "of the factor's entropy",
+        "information_place": "nats",
+        "gap_place": "of the factor's entropy",
+        "mutual_information_gap": "of the factors' entropy",
+    }
+    for metric in of_factors.values():
+        assert metric.kind == "estimate"
+        assert 0 <= metric.value < 0.5
+        assert 0 < (metric.standard_error or 0) < 0.5
+
+
+@pytest.mark.parametrize(("slope", "known"), [(0.0, 0.0), (0.01, 0.0), (100.0, math.log(2))])
+def test_a_mean_that_moves_within_the_noise_knows_nothing(make: Make, slope: float, known: float) -> None:
+    level = np.arange(2000) % 2
+    rows = {"test": level[:, None].repeat(2, axis=1).astype(np.float32), "factors": {"test": {"of": level}}}
+    run = make(VAEConfig(latent_dim=1, likelihood="gaussian", hidden=()), DataSpace(shape=(2,)), **rows)
+    encoder = run.model.encoder[-1]
+    torch.nn.init.zeros_(encoder.weight)
+    torch.nn.init.zeros_(encoder.bias)
+    encoder.weight.data[0] = slope  # of the mean; the standard deviation is 1
+    assert evaluate(run)["information_of"].value == pytest.approx(known, abs=0.01)
+
+
 def test_a_gan_is_gauged_by_its_discriminator_and_its_samples(make: Make) -> None:
     run = make(GANConfig(latent_dim=3, hidden=(4, 8)), DIGITS)
     metrics = evaluate(run)
