@@ -1,7 +1,8 @@
 """The training loop: Lightning's, fed so that a resumed run reaches the numbers of a run never stopped.
 
-A run folder holds the recipe, a line of numbers for each epoch in ``log.csv``, and the checkpoints. The order
-of rows is a permutation by (seed, epoch), noise is addressed by step, and the rest is in the checkpoint.
+A run folder holds the recipe, a line of numbers for each epoch in ``log.csv``, pictures of samples after some
+epochs, and the checkpoints. The order of rows is a permutation by (seed, epoch), noise is addressed by step,
+and the rest is in the checkpoint.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from training import Mistake
 from training.data import Splits, load
 from training.objectives import MONITOR, Batch, Objective, generator, objective
 from training.recipe import Recipe, parse
+from training.snapshots import Snapshots
 
 ORDER, STATISTICS = 2, 3  # what random numbers are for, beside the noise of the objectives
 VALID_ROWS: Final = 1000
@@ -106,10 +108,12 @@ def fit(recipe: Recipe, run_dir: Path, resume: bool = False, data_root: Path | N
     RunState(data_root, finished=False).write(run_dir)
     feed = Feed(splits, recipe.fit.batch_size, recipe.seed)
     task = objective(recipe, _initial(recipe, splits), recipe.fit.epochs * feed.batches)
+    snapshots = Snapshots(run_dir, splits.valid, recipe.seed)
     with _quiet(), _deterministic(), _threads(recipe.fit.threads):
-        trainer = _trainer(recipe, run_dir, task)
+        trainer = _trainer(recipe, run_dir, task, snapshots)
         last = run_dir / LAST
         trainer.fit(task, datamodule=feed, ckpt_path=last if last.exists() else None, weights_only=True)
+        snapshots.keep(task.model, int(task.steps) // feed.batches)
     RunState(data_root, finished=True).write(run_dir)
     return run_dir
 
@@ -181,13 +185,13 @@ def _as_learned(model: Model, x: Array, seed: int) -> Array:
     return model.dequantise(x, torch.rand(x.shape, generator=generator(seed, STATISTICS)))
 
 
-def _trainer(recipe: Recipe, run_dir: Path, task: Objective) -> pl.Trainer:
+def _trainer(recipe: Recipe, run_dir: Path, task: Objective, snapshots: Snapshots) -> pl.Trainer:
     manual = not task.automatic_optimization
     return pl.Trainer(
         max_epochs=recipe.fit.epochs,
         accelerator="auto",
         devices=1,
-        callbacks=list(_callbacks(recipe, run_dir, task)),
+        callbacks=[snapshots, *_callbacks(recipe, run_dir, task)],
         reload_dataloaders_every_n_epochs=1,
         gradient_clip_val=None if manual else recipe.fit.clip_norm,
         num_sanity_val_steps=0,
