@@ -169,6 +169,8 @@ def _seed(call: Call, request: SampleRequest) -> int:
     prior = call.manifest.latent.prior if call.manifest.latent else None
     if request.temperature != 1 and prior not in ("standard_normal", "logistic"):
         raise refuse("/temperature", show(request.temperature), f"1 for a model whose prior is {prior}")
+    if request.truncation is not None and prior != "standard_normal":
+        raise refuse("/truncation", show(request.truncation), f"none for a model whose prior is {prior}")
     return secrets.randbelow(MAX_SAFE_INTEGER) if request.seed is None else request.seed
 
 
@@ -255,7 +257,11 @@ def _pictures(call: Call, fields: dict[str, Any], columns: int | None = None) ->
 async def _samples(
     call: Call, request: SampleRequest, address: Address, count: int, label: Array | None, more: bool = False
 ) -> Array:
-    codes = Address(address.seed, address.offset, noise.LATENT, request.temperature)
+    codes = replace(
+        address,
+        scale=request.temperature,
+        truncation=math.inf if request.truncation is None else request.truncation,
+    )
     return (await run(call, "decode", codes, count, label, address, admitted=more))["data"]
 
 

@@ -88,12 +88,18 @@ class Moved(Request):
 
 
 class SampleRequest(Request):
-    """Rows ``offset`` to ``offset + n`` of a seed; without one, a seed is drawn, and the answer names it."""
+    """Rows ``offset`` to ``offset + n`` of a seed; without one, a seed is drawn, and the answer names it.
+
+    Attributes:
+        temperature: multiplies the noise behind a row.
+        truncation: the noise behind a row keeps within so many standard deviations, before it is multiplied.
+    """
 
     n: Annotated[int, Field(ge=1, le=MAX_SAFE_INTEGER)] = 1
     seed: Index | None = None
     offset: Index = 0
     temperature: Annotated[float, Field(ge=0, le=10)] = 1.0
+    truncation: Annotated[float, Field(gt=0, le=10)] | None = None
 
 
 class EncodeQuery(Request):

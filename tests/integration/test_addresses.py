@@ -38,6 +38,14 @@ async def test_labels_and_temperature_belong_to_the_row(client: Client) -> None:
         assert one[0].tobytes() == ten[i].tobytes()
 
 
+async def test_truncation_belongs_to_the_row(client: Client) -> None:
+    ten = await client.npy("sample", model="linear", n=10, seed=7, truncation=0.8)
+    crowd = [client.npy("sample", model="linear", n=3, seed=i) for i in range(20)]
+    ones = (client.npy("sample", model="linear", seed=7, offset=i, truncation=0.8) for i in range(10))
+    for row, one in zip(ten, (await asyncio.gather(*ones, *crowd))[:10], strict=True):
+        assert row.tobytes() == one[0].tobytes()
+
+
 async def test_the_last_address_is_as_good_as_the_first(client: Client) -> None:
     last = 2**53 - 1
     both = await client.npy("sample", model="linear", n=2, seed=last, offset=last - 2)

@@ -59,6 +59,7 @@ async def test_a_body_that_is_no_utf8_is_422(client: Client) -> None:
         ("sample", {"model": "linear", "seed": 2**53}, "/seed", str(2**53)),
         ("sample", {"model": "linear", "seed": 10**30}, "/seed", str(10**30)),
         ("sample", {"model": "linear", "temperature": -1}, "/temperature", "-1"),
+        ("sample", {"model": "linear", "truncation": 0}, "/truncation", "0"),
         ("sample", {"model": "linear", "n": 2, "offset": 2**53 - 2}, "/offset", str(2**53 - 2)),
         ("encode", {"model": "linear", "inputs": [[0, 0, 1e39]]}, "/inputs/0/2", "1e+39"),
         ("loglik", {"model": "linear", "inputs": [ROW], "k": 0}, "/k", "0"),

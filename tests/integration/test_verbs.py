@@ -45,6 +45,13 @@ async def test_temperature_scales_the_noise(client: Client) -> None:
     np.testing.assert_allclose(hot["samples"], 2 * codes(7, 0, 2) @ A.T + B, atol=1e-5)
 
 
+async def test_truncation_keeps_the_noise_near_the_middle(client: Client) -> None:
+    cut = await client.ask("sample", model="linear", n=200, seed=7, truncation=0.5)
+    z = draw([(Address(7, truncation=0.5), 200)], "standard_normal", (3,))
+    np.testing.assert_allclose(cut["samples"], z @ A.T + B, atol=1e-5)
+    assert np.abs(z).max() <= 0.5
+
+
 async def test_codes_are_inverses_with_ids(client: Client) -> None:
     x = [[0.5, 1.0, 2.0], [3.0, 4.0, 5.0]]
     answer = await client.ask("encode", model="linear", inputs=x)

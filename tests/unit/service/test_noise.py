@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from models.manifest import Law
 from service.noise import LAST, LATENT, NOISE, Address, draw, philox
 
+NORMAL = NormalDist()
 LAWS: tuple[Law, ...] = ("standard_normal", "uniform", "logistic")
 
 laws = st.sampled_from(LAWS)
@@ -27,6 +29,7 @@ addresses = st.builds(
     stream=st.integers(0, 3),
     scale=st.sampled_from([1.0, 0.5, 0.0]),
     step=st.sampled_from([0, 1]),
+    truncation=st.sampled_from([math.inf, 2.0, 0.5]),
 )
 pieces = st.lists(st.tuples(addresses, counts), min_size=1, max_size=8)
 
@@ -118,6 +121,35 @@ def test_scale_multiplies_the_noise() -> None:
     half, none = (draw([(Address(1, scale=s), 4)], "standard_normal", (6,), np.float64) for s in (0.5, 0.0))
     np.testing.assert_array_equal(half, 0.5 * plain)
     np.testing.assert_array_equal(none, 0 * plain)
+
+
+@given(st.floats(1e-3, 10), st.integers(0, LAST))
+def test_a_truncated_number_is_the_plain_one_drawn_in(bound: float, seed: int) -> None:
+    where = ([(Address(seed, truncation=t), 3)] for t in (math.inf, bound))
+    plain, cut = (draw(pieces, "standard_normal", (5,), np.float64).ravel() for pieces in where)
+    assert np.abs(cut).max() <= bound
+    mass = [NORMAL.cdf(z) - 0.5 for z in plain]
+    kept = NORMAL.cdf(bound) - NORMAL.cdf(-bound)
+    expected = [NORMAL.inv_cdf(0.5 + q * kept) for q in mass]
+    np.testing.assert_allclose(cut, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("bound", [0.3, 1.0, 2.5])
+def test_truncated_numbers_are_those_of_the_prior_that_lie_within(bound: float) -> None:
+    n = 20_000
+    x = np.sort(draw([(Address(6, truncation=bound), n)], "standard_normal", (1,), np.float64).ravel())
+    below = cumulative("standard_normal", np.array([-bound]))[0]
+    u = (cumulative("standard_normal", x) - below) / (1 - 2 * below)
+    assert np.abs(u - (np.arange(n) + 0.5) / n).max() < 1.95 / math.sqrt(n)
+
+
+def test_wide_truncation_changes_nothing_and_temperature_comes_after() -> None:
+    plain = draw([(Address(2), 9)], "standard_normal", (8,))
+    assert np.allclose(draw([(Address(2, truncation=9.0), 9)], "standard_normal", (8,)), plain, rtol=1e-6)
+    warm, cut = (
+        draw([(Address(2, scale=s, truncation=1.5), 9)], "standard_normal", (8,)) for s in (2.0, 1.0)
+    )
+    np.testing.assert_allclose(warm, 2 * cut, rtol=1e-6)
 
 
 def test_uniforms_stay_inside_their_interval_after_rounding() -> None:

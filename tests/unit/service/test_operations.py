@@ -11,12 +11,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from models.manifest import FILE_NAME, Manifest
+from models.manifest import FILE_NAME, LatentSpace, Law, Manifest
 from service import operations
 from service.batch import Rows
 from service.calls import Call, in_turns
 from service.engine import Served
-from service.errors import QueueFull, RowFailed
+from service.errors import InvalidInput, QueueFull, RowFailed
 from service.latents import LatentStore
 from service.noise import Address, draw
 from service.schemas import EncodeRequest, LoglikRequest, SampleRequest
@@ -113,6 +113,20 @@ def test_a_row_without_a_number_costs_one_row(tmp_path: Path) -> None:
         operations.loglik(call(plain), LoglikRequest(model="linear", inputs=[[0.0] * 3] * 4))
     )
     assert answer.fields["status"] == ["numeric", "extrapolating", "numeric", "out_of_support"]
+
+
+@pytest.mark.parametrize(
+    ("prior", "field", "value"),
+    [("uniform", "temperature", 0.5), ("uniform", "truncation", 2.0), ("logistic", "truncation", 2.0)],
+)
+def test_noise_that_has_no_such_law_is_neither_scaled_nor_truncated(
+    tmp_path: Path, prior: Law, field: str, value: float
+) -> None:
+    normal = manifest(tmp_path, graphs.linear_flow)
+    other = normal.model_copy(update={"latent": LatentSpace(shape=(3,), prior=prior)})
+    request = SampleRequest.model_validate({"model": "linear", field: value})
+    with pytest.raises(InvalidInput, match=f"/{field}.*whose prior is {prior}"):
+        asyncio.run(operations.sample(call(Plain(other)), request))
 
 
 def test_a_stream_is_made_as_it_is_taken_one_piece_ahead(
