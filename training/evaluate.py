@@ -21,7 +21,7 @@ from torch import Tensor as Array
 from models.base import Entry, Model
 from models.flow import Flow
 from models.gan import GAMES, GAN
-from models.manifest import DataSpace, LatentSpace, Law, Metric
+from models.manifest import DataSpace, LatentSpace, Metric
 from models.vae import VAE, importance_bound
 from training import Mistake, gauges, pictures
 from training.data import Rows
@@ -30,13 +30,13 @@ from training.fit import LOG
 from training.objectives import MONITOR, Batch, generator
 from training.recipe import AdversarialConfig
 from training.run import EVALUATION, Run
+from training.samples import CHUNK, samples, takes_classes
 
 Floats = NDArray[np.float64]
 
 TEST, CALIBRATION, PICTURE, FACTORS = 10, 11, 12, 13  # what noise is for, beside training
 HELD_OUT_ROWS: Final = 1000
 HELD_OUT_DRAWS: Final = 64
-CHUNK: Final = 8192  # rows of a model's pass
 NOT_DRAWN: Final = frozenset({"epoch", "seconds", MONITOR, "valid_bits_per_dim"})
 SMALLER: Final = (5,)  # importance samples of bounds beside that of all draws
 PLACES: Final = 20  # of a manifold, across and up
@@ -146,7 +146,7 @@ def _of_levels(name: str, log_p: Floats, space: DataSpace, k: int) -> Iterator[t
 def _played(run: Run, gan: GAN) -> Iterator[tuple[str, Metric]]:
     """What the players, and others, can tell of samples: as many as test rows, of the same classes."""
     test, label = torch.from_numpy(run.splits.test), _labels(run, "test")
-    fake = _samples(gan, len(test), run.recipe.seed, TEST, label=label)
+    fake = samples(gan, len(test), run.recipe.seed, TEST, label=label)
     told = (label,) if gan.classes is not None else ()
     on_real, on_fake = (_by_chunks(gan.discriminator, x, *told) for x in (test, fake))
     objective = run.recipe.objective
@@ -230,36 +230,9 @@ def _spread(rows: Rows, most: int) -> Rows:
     return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
 
 
-def _samples(model: Model, n: int, *address: int, label: Array | None = None) -> Array:
-    """The model's samples, (n, *shape); which ones is said by the address.
-
-    Args:
-        label: the class of each, for a model that takes classes; without it all classes in turn.
-    """
-    assert model.latent is not None
-    inputs = [_prior_noise(model.latent.prior, (n, *model.latent.shape), generator(*address))]
-    if takes_classes(model):
-        inputs.append(torch.arange(n) % len(model.data.labels or ()) if label is None else label)
-    return torch.cat(
-        [model.decode(*part) for part in zip(*(rows.split(CHUNK) for rows in inputs), strict=True)]
-    )
-
-
 def _told(model: Model, label: Array | None) -> tuple[Array, ...]:
     """The classes of rows, for a model that takes them."""
     return (label,) if takes_classes(model) and label is not None else ()
-
-
-def takes_classes(model: Model) -> bool:
-    """Whether samples are of a class that callers choose."""
-    return any(tensor.role == "label" for tensor in model.signatures()["decode"].inputs)
-
-
-def _prior_noise(law: Law, shape: tuple[int, ...], noise: torch.Generator) -> Array:
-    if law == "standard_normal":
-        return torch.randn(shape, generator=noise)
-    u = torch.rand(shape, generator=noise, dtype=torch.float64)
-    return (torch.logit(u, eps=1e-12) if law == "logistic" else u).float()
 
 
 # Pictures --------------------------------------------------------------------------------------------------
@@ -267,18 +240,18 @@ def _prior_noise(law: Law, shape: tuple[int, ...], noise: torch.Generator) -> Ar
 
 def _pictures(run: Run) -> Iterator[tuple[str, Image]]:
     """File names and images: samples, reconstructions where there is a posterior, the training's curve."""
-    space, samples = run.model.data, _samples(run.model, 4096, run.recipe.seed, PICTURE).numpy()
+    space, drawn = run.model.data, samples(run.model, 4096, run.recipe.seed, PICTURE).numpy()
     if space.display is not None:
         # Classes come in turn: a column for each.
         columns = len(space.labels or ()) if takes_classes(run.model) else 8
-        yield "samples", pictures.grid(samples[: 8 * columns], space.display, columns)
+        yield "samples", pictures.grid(drawn[: 8 * columns], space.display, columns)
         if run.model.grades.latents != "bijection" and "encode" in run.model.signatures():
             yield "reconstructions", _reconstructions(run, space.display)
             yield "traversal", _traversal(run, space.display)
         if _has_manifold(run.model):
             yield "manifold", _manifold(run, space.display)
     else:
-        yield "samples", _plane(run, samples)
+        yield "samples", _plane(run, drawn)
     yield "curve", _curve(run)
 
 
@@ -321,18 +294,18 @@ def _has_manifold(model: Model) -> bool:
     return model.latent == plane and not takes_classes(model)
 
 
-def _plane(run: Run, samples: Rows) -> Image:
+def _plane(run: Run, points: Rows) -> Image:
     """Test rows and samples by their first two dimensions; where there are no others, the density too."""
     test = run.splits.test.reshape(len(run.splits.test), -1)
     if test.shape[1] == 1:
         raise Mistake(f"{run.recipe.name}: rows of one dimension are not drawn")
     box = pictures.window(test[:, :2])
-    rows = pictures.scatter(_spread(test, len(samples))[:, :2], box)
-    drawn = pictures.scatter(samples.reshape(len(samples), -1)[:, :2], box, pictures.LINES[1])
+    rows = pictures.scatter(_spread(test, len(points))[:, :2], box)
+    drawn = pictures.scatter(points.reshape(len(points), -1)[:, :2], box, pictures.LINES[1])
     panels = {"test rows": rows, "samples": drawn}
     if run.model.data.shape == (2,) and run.model.grades.density == "exact":
-        points = torch.from_numpy(pictures.mesh(box, 320)).float()
-        panels["density"] = pictures.density(_by_chunks(run.model.log_weight, points))
+        cells = torch.from_numpy(pictures.mesh(box, 320)).float()
+        panels["density"] = pictures.density(_by_chunks(run.model.log_weight, cells))
     return pictures.beside(panels)
 
 

@@ -64,4 +64,5 @@ def draw(model: Model, rows: Rows, seed: int) -> Image:
 
 def _shown(model: Model, n: int, seed: int) -> Rows:
     with torch.no_grad():
-        return samples(model, n, seed, NOISE).numpy()
+        shown: Rows = samples(model, n, seed, NOISE).numpy()
+    return shown
