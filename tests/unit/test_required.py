@@ -1,4 +1,4 @@
-"""Under CI a skip is a failure, unless it is for want of a GPU."""
+"""Under CI a skip is a failure, unless it is for want of a GPU or of MNIST's files."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ def test_without_a_server():
 def test_without_a_gpu():
     pytest.skip("no GPU")
 
+@pytest.mark.mnist
+def test_without_the_files():
+    pytest.skip("no files")
+
 @pytest.mark.xfail(reason="known")
 def test_that_is_expected_to_fail():
     assert False
@@ -28,14 +32,14 @@ MODULE = 'import pytest; pytest.importorskip("no_such_module")'
 
 
 @pytest.mark.parametrize(
-    ("ci", "result"), [("true", "1 failed, 1 skipped, 1 xfailed, 1 error"), ("", "3 skipped, 1 xfailed")]
+    ("ci", "result"), [("true", "1 failed, 2 skipped, 1 xfailed, 1 error"), ("", "4 skipped, 1 xfailed")]
 )
-def test_what_is_left_out_under_ci_is_a_failure_unless_it_needs_a_gpu(
+def test_what_is_left_out_under_ci_is_a_failure_unless_the_machine_lacks_it(
     tmp_path: Path, ci: str, result: str
 ) -> None:
     (tmp_path / "test_some.py").write_text(TESTS)
     (tmp_path / "test_module.py").write_text(MODULE)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu: needs a GPU\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  gpu: needs a GPU\n  mnist: needs files\n")
     command = [
         sys.executable,
         "-m",
@@ -48,4 +52,4 @@ def test_what_is_left_out_under_ci_is_a_failure_unless_it_needs_a_gpu(
     environment = os.environ | {"CI": ci, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result in ended.stdout
-    assert ("where only GPU tests may be: Skipped: no redis-server" in ended.stdout) == bool(ci)
+    assert ("where only tests of gpu or mnist may be: Skipped: no redis-server" in ended.stdout) == bool(ci)
