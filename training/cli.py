@@ -1,4 +1,4 @@
-"""The command line: ``python -m training list | run | evaluate | export | table | pack``."""
+"""The command line: ``python -m training list | run | evaluate | compare | export | table | pack``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from models.manifest import Metric
 from training import Mistake
+from training.compare import apart, draw, numbers, open_runs
 from training.evaluate import evaluate
 from training.export import export
 from training.fit import fit
@@ -37,8 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    runs = argparse.ArgumentParser(add_help=False)
-    runs.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="holds the run folders")
+    home = argparse.ArgumentParser(add_help=False)
+    home.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="holds the run folders")
+    runs = argparse.ArgumentParser(add_help=False, parents=[home])
     runs.add_argument("--data", type=Path, metavar="PATH", help="the file or folder that the recipe reads")
     artifacts = argparse.ArgumentParser(add_help=False)
     artifacts.add_argument(
@@ -59,6 +61,13 @@ def _parser() -> argparse.ArgumentParser:
     evaluation = commands.add_parser("evaluate", help="measure a run and draw it", parents=[runs])
     evaluation.add_argument("run", metavar="RUN", help="a run's name, or its folder")
     evaluation.set_defaults(command=_evaluate)
+
+    comparing = commands.add_parser("compare", help="draw runs side by side", parents=[home])
+    comparing.add_argument("compared", nargs="+", metavar="RUN", help="a run's name, or its folder")
+    comparing.add_argument(
+        "--out", type=Path, default=Path("compare.png"), metavar="FILE", help="the picture to write"
+    )
+    comparing.set_defaults(command=_compare)
 
     exporting = commands.add_parser("export", help="make an artifact of a run", parents=[runs, artifacts])
     exporting.add_argument("run", metavar="RUN", help="a run's name, or its folder")
@@ -91,10 +100,7 @@ def _list(args: argparse.Namespace) -> None:
                 recipe.expected.result,
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    _print_columns(rows)
 
 
 def _minutes(minutes: float) -> str:
@@ -126,6 +132,15 @@ def _evaluate(args: argparse.Namespace) -> None:
     _print(evaluate(_open(args)))
 
 
+def _compare(args: argparse.Namespace) -> None:
+    runs = open_runs([_folder(args, name) for name in args.compared])
+    _print_columns(numbers(runs))
+    if (sentence := apart(runs)) is not None:
+        print(sentence)
+    draw(runs).savefig(args.out)
+    print(f"drawn to {args.out}")
+
+
 def _export(args: argparse.Namespace) -> None:
     print(f"exported to {export(_open(args), args.artifacts)}")
 
@@ -139,8 +154,20 @@ def _pack(args: argparse.Namespace) -> None:
 
 
 def _open(args: argparse.Namespace) -> Run:
-    named = args.runs / args.run
-    return Run.open(named if named.is_dir() else Path(args.run), args.data)
+    return Run.open(_folder(args, args.run), args.data)
+
+
+def _folder(args: argparse.Namespace, name: str) -> Path:
+    """A run's folder, of its name or its path."""
+    named: Path = args.runs / name
+    return named if named.is_dir() else Path(name)
+
+
+def _print_columns(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
 
 
 def _print(metrics: Mapping[str, Metric]) -> None:
