@@ -79,8 +79,8 @@ class Logit(Bijection):
     Points at or beyond an end are taken as ``NEAREST`` to it, so they get a finite answer.
 
     Args:
-        low: lower ends, (D,).
-        high: upper ends, (D,).
+        low: lower ends, (D,), which float32 holds: else its rows of samples could lie beyond them.
+        high: upper ends, (D,), likewise.
     """
 
     low: Array
@@ -100,7 +100,9 @@ class Logit(Bijection):
 
     def inverse(self, z: Array) -> Array:
         low, high = self.low.to(z.dtype), self.high.to(z.dtype)
-        return low + (high - low) * torch.sigmoid(z)
+        # From the nearer end: a sum over the whole length could round to beyond the other one.
+        inwards = (high - low) * torch.sigmoid(-z.abs())
+        return torch.where(z < 0, low + inwards, high - inwards)
 
 
 class Unit(Bijection):

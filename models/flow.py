@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Final, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor as Array
@@ -241,4 +243,14 @@ def _wider(support: Support, half_bin: float, margin: float) -> Support:
     low, high = support.low - half_bin, support.high + half_bin
     # So that the place in the wider interval is alpha + (1 - 2 alpha) y, y the place in the narrower one.
     beyond = (high - low) * margin / (1 - 2 * margin)
-    return Support(low=low - beyond, high=high + beyond)
+    return Support(low=_single(low - beyond, -math.inf), high=_single(high + beyond, math.inf))
+
+
+def _single(x: float, towards: float) -> float:
+    """A number that float32 holds, ``x`` or the next one ``towards`` an infinity.
+
+    Samples are float32: of an end that is not, they would lie beyond it by a rounding.
+    """
+    nearest = np.float32(x)
+    beyond = nearest >= x if towards > 0 else nearest <= x
+    return float(nearest if beyond else np.nextafter(nearest, np.float32(towards)))

@@ -90,9 +90,16 @@ def test_inside_the_support_everything_is_finite_in_float32(model: Model, inputs
         assert all(output.isfinite().all() for output in run(model, entry, tuple(rows)))
 
 
-def test_samples_lie_within_the_support(model: Model, inputs: Inputs) -> None:
-    (x,) = run(model, "decode", tuple(3 * z if z.is_floating_point() else z for z in inputs("decode", 200)))
-    for i, row in enumerate(x.flatten(1).T):
+@pytest.mark.parametrize("size", [3.0, 1000.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+def test_samples_lie_within_the_support(
+    model: Model, inputs: Inputs, dtype: torch.dtype, size: float
+) -> None:
+    """To the last bit, as a service compares: its own sample must never be refused as no data."""
+    noise = (size * z if z.is_floating_point() else z for z in inputs("decode", 200))
+    given = tuple(z.to(dtype) if z.is_floating_point() else z for z in noise)
+    (x,) = run(model.to(dtype), "decode", given)
+    for i, row in enumerate(x.double().flatten(1).T):
         support = model.data.support[i % len(model.data.support)]
         assert support.low is None or row.min() >= support.low
         assert support.high is None or row.max() <= support.high
