@@ -38,7 +38,7 @@ from models.manifest import (
     Provenance,
 )
 from training import pictures
-from training.card import CARD, card
+from training.card import CARD, card, is_picture
 from training.certificate import parity_name, tolerance
 from training.graphs import SUFFIX
 from training.subject import Subject
@@ -182,7 +182,7 @@ def draw_samples(subject: Subject, folder: Path) -> None:
     data = subject.data
     if "decode" not in subject.graphs:
         return
-    if data.display and len(data.shape) == 3 and data.shape[0] in (1, 3):
+    if data.display and is_picture(data):
         pictures.grid(subject.samples(SHOWN), data.display, columns=8).save(folder / SAMPLES)
     elif data.shape == (2,):
         _plane(subject.samples(4096)).save(folder / SAMPLES)

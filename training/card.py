@@ -7,9 +7,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from models.manifest import Density, Generator, Latents, Manifest, Metric, Support, Verb
+from models.manifest import DataSpace, Density, Generator, Latents, Manifest, Metric, Support, Verb
 
 CARD: Final = "MODEL_CARD.md"
+STRIP: Final = "directions.png"
 
 _LATENTS: Final[dict[Latents, str]] = {
     "bijection": "yes: encode and decode undo each other",
@@ -47,7 +48,9 @@ URL: Final = "http://127.0.0.1:8000"
 
 def card(manifest: Manifest) -> str:
     """The model card, in Markdown."""
-    sections = (_head, _grades, _spaces, _numbers, _laws, _calls, _source)
+    sections = [_head, _grades, _spaces, _numbers, _laws, _calls, _source]
+    if manifest.directions:
+        sections.insert(sections.index(_calls), _directions)
     return "\n\n".join(section(manifest) for section in sections) + "\n"
 
 
@@ -96,6 +99,38 @@ def _laws(manifest: Manifest) -> str:
     return "## Certificate\n\nMeasured on these very files; all within tolerance.\n\n" + table(
         ("law", "measured", "allowed", "unit", "rows"), rows
     )
+
+
+def _directions(manifest: Manifest) -> str:
+    rows = [
+        (
+            name,
+            direction.attribute,
+            direction.unit,
+            f"{direction.correlation:.2f}",
+            ", ".join(f"{attribute:.3g}" for _, attribute in direction.effect),
+            direction.judge,
+        )
+        for name, direction in manifest.directions.items()
+    ]
+    strengths = ", ".join(f"{strength:g}" for strength, _ in next(iter(manifest.directions.values())).effect)
+    drawn = f"\n\nA few held-out rows along each: ![]({STRIP})" if is_picture(manifest.data) else ""
+    example = json.dumps({"directions": {next(iter(manifest.directions)): 1.5}})
+    return (
+        "## Directions\n\n"
+        f"Calls that decode take strengths by name, such as `{example}`; codes are moved before they are "
+        "decoded. On held-out rows:\n\n"
+        + table(
+            ("name", "attribute", "strength 1", "correlation", f"mean attribute at {strengths}", "told by"),
+            rows,
+        )
+        + drawn
+    )
+
+
+def is_picture(data: DataSpace) -> bool:
+    """Whether rows are pictures, grey or in colour."""
+    return data.display is not None and len(data.shape) == 3 and data.shape[0] in (1, 3)
 
 
 def _calls(manifest: Manifest) -> str:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from models.manifest import Metric
 from training import Mistake
+from training.amend import add_direction, from_files, from_recipe
+from training.amend import find as find_artifact
+from training.attributes import ALLOWED
 from training.compare import apart, draw, numbers, open_runs
 from training.evaluate import evaluate
 from training.export import export
@@ -77,6 +80,23 @@ def _parser() -> argparse.ArgumentParser:
         "table", help="the certificates of all artifacts, in Markdown", parents=[artifacts]
     )
     tabling.set_defaults(command=_table)
+
+    direction = commands.add_parser(
+        "direction", help="fit a direction of a model's latents, as its next version", parents=[artifacts]
+    )
+    direction.add_argument("artifact", metavar="ARTIFACT", help="a model's name, name/version, or its folder")
+    direction.add_argument("name", metavar="NAME", help="what callers will name it by")
+    source = direction.add_mutually_exclusive_group(required=True)
+    source.add_argument("--attribute", help=f"of the rows that the model was trained on: {ALLOWED}")
+    source.add_argument("--rows", type=Path, metavar="FILE", help="rows of your own, .npy or .csv")
+    direction.add_argument(
+        "--labels", type=Path, metavar="FILE", help="a number for each row: 0 and 1, or any"
+    )
+    direction.add_argument(
+        "--classes", type=Path, metavar="FILE", help="of the rows, for models that take them"
+    )
+    direction.add_argument("--data", type=Path, metavar="PATH", help="where the recipe's data lie")
+    direction.set_defaults(command=_direction)
 
     packing = commands.add_parser(
         "pack", help="make an artifact of a graph from elsewhere", parents=[artifacts]
@@ -147,6 +167,18 @@ def _export(args: argparse.Namespace) -> None:
 
 def _table(args: argparse.Namespace) -> None:
     print(page(args.artifacts), end="")
+
+
+def _direction(args: argparse.Namespace) -> None:
+    if (args.rows is None) != (args.labels is None):
+        raise Mistake("--rows and --labels go together: a file of rows, and one with a number for each")
+    rows = (
+        from_recipe(args.attribute, args.data)
+        if args.rows is None
+        else from_files(args.name, args.rows, args.labels, args.classes)
+    )
+    folder = add_direction(find_artifact(args.artifacts, args.artifact), args.name, rows)
+    print(f"{args.name} is in {folder}")
 
 
 def _pack(args: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from safetensors.torch import save
 
 from models.base import Model
 from models.manifest import Calibration, EntryName, Format, Manifest
+from training import directions
 from training.artifact import (
     calibration,
     draw_samples,
@@ -69,6 +70,9 @@ def export(run: Run, artifacts: Path) -> Path:
             state = run.model.state_dict()
             (folder / WEIGHTS).write_bytes(save({key: value.clone() for key, value in state.items()}))
             draw_samples(subject, folder)
+        found = directions.of_recipe(recipe.directions, subject, run.splits)
+        labels = None if run.splits.labels is None else run.splits.labels["test"]
+        directions.draw(subject, found, run.splits.test, labels, folder)
         source = provenance(recipe.model_dump(mode="json"), recipe.seed, metrics)
         points, probed = entry_points(subject, folder, certificate, seconds), probes(subject)
         return publish(
@@ -85,6 +89,7 @@ def export(run: Run, artifacts: Path) -> Path:
                 probes=probed,
                 certificate=certificate,
                 calibration=held_out,
+                directions=found,
                 provenance=source,
             ),
         )

@@ -19,6 +19,7 @@ from models.families import Config
 from models.gan import GANConfig, Loss
 from models.manifest import Contract, Name
 from training import Mistake
+from training.attributes import AttributeName
 from training.data import Count, DataConfig
 
 FOLDER: Final = Path(__file__).parent / "recipes"
@@ -122,7 +123,12 @@ class EvaluateConfig(Contract):
 
 
 class Recipe(Contract):
-    """Everything that decides what is learned; see the parts."""
+    """Everything that decides what is learned; see the parts.
+
+    Attributes:
+        directions: attributes, by the name that callers give, along which export fits a direction of the
+            latents: ``ink``, ``slant``, or ``label:`` with the name of a class.
+    """
 
     name: Name
     title: str
@@ -133,6 +139,7 @@ class Recipe(Contract):
     objective: ObjectiveConfig
     fit: FitConfig
     evaluate: EvaluateConfig = EvaluateConfig()
+    directions: dict[Name, AttributeName] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _nothing_to_stop_by(self) -> Self:
