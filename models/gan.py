@@ -107,7 +107,7 @@ class GAN(Model):
         Args:
             label: the class of each sample, (B,), int64, for a conditional model.
         """
-        return self.scale.inverse(self.squash(self.generator(self.told(z, label))))
+        return self.finished(self.generator(self.told(z, label)))
 
     def encode(self, x: Array, label: Array | None = None) -> tuple[Array, Array]:
         """The code whose sample should be the row, and by how much it is not.
@@ -128,6 +128,10 @@ class GAN(Model):
         assert self.encoder is not None
         code: Array = self.encoder(self.scale(x))
         return code
+
+    def finished(self, y: Array) -> Array:
+        """What a generator gives, in network units, as data."""
+        return self.scale.inverse(self.squash(y))
 
     def told(self, z: Array, label: Array | None) -> Array:
         """What the generator sees: the code, and the class where it is told one."""

@@ -13,7 +13,7 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +31,10 @@ from models.families import build
 from models.flow import Flow
 from training import Mistake
 from training.data import Splits, load
-from training.objectives import MONITOR, Batch, Objective, generator, objective
+from training.objectives import MONITOR, Adversarial, Batch, Objective, generator, objective
 from training.recipe import Recipe, parse
 from training.snapshots import Snapshots
+from training.watch import Watch
 
 ORDER, STATISTICS = 2, 3  # what random numbers are for, beside the noise of the objectives
 VALID_ROWS: Final = 1000
@@ -110,7 +111,7 @@ def fit(recipe: Recipe, run_dir: Path, resume: bool = False, data_root: Path | N
     task = objective(recipe, _initial(recipe, splits), recipe.fit.epochs * feed.batches)
     snapshots = Snapshots(run_dir, splits.valid, recipe.seed)
     with _quiet(), _deterministic(), _threads(recipe.fit.threads):
-        trainer = _trainer(recipe, run_dir, task, snapshots)
+        trainer = _trainer(recipe, run_dir, task, [snapshots, *_watch(recipe, task, feed)])
         last = run_dir / LAST
         trainer.fit(task, datamodule=feed, ckpt_path=last if last.exists() else None, weights_only=True)
         snapshots.keep(task.model, int(task.steps) // feed.batches)
@@ -185,13 +186,18 @@ def _as_learned(model: Model, x: Array, seed: int) -> Array:
     return model.dequantise(x, torch.rand(x.shape, generator=generator(seed, STATISTICS)))
 
 
-def _trainer(recipe: Recipe, run_dir: Path, task: Objective, snapshots: Snapshots) -> pl.Trainer:
+def _watch(recipe: Recipe, task: Objective, feed: Feed) -> Iterator[Callback]:
+    if isinstance(task, Adversarial):
+        yield Watch(recipe.name, Batch(feed.valid, feed.labels.get("valid")), recipe.seed)
+
+
+def _trainer(recipe: Recipe, run_dir: Path, task: Objective, first: Sequence[Callback]) -> pl.Trainer:
     manual = not task.automatic_optimization
     return pl.Trainer(
         max_epochs=recipe.fit.epochs,
         accelerator="auto",
         devices=1,
-        callbacks=[snapshots, *_callbacks(recipe, run_dir, task)],
+        callbacks=[*first, *_callbacks(recipe, run_dir, task)],
         reload_dataloaders_every_n_epochs=1,
         gradient_clip_val=None if manual else recipe.fit.clip_norm,
         num_sanity_val_steps=0,
@@ -215,7 +221,10 @@ def _callbacks(recipe: Recipe, run_dir: Path, task: Objective) -> Iterator[Callb
 
 
 class EpochLog(Callback):
-    """A line of ``log.csv`` for each epoch: its number, its seconds, and the mean of every quantity."""
+    """A line of ``log.csv`` for each epoch: its number, its seconds, and the mean of every quantity.
+
+    What is measured from a later epoch on is ``nan`` before it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -236,12 +245,17 @@ class EpochLog(Callback):
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         seconds = round(time.monotonic() - self.started, 3)
         row = {"epoch": trainer.current_epoch + 1, "seconds": seconds, **values}
-        is_new = not self.path.exists()
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
+        rows = [*self._rows(), row]
+        with self.path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, dict.fromkeys(name for row in rows for name in row), restval="nan")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="") as file:
+            return list(csv.DictReader(file))
 
 
 class Progress(Callback):

@@ -27,6 +27,7 @@ NEAR_SD: Final = 3.0  # a Gaussian in the plane has 98.9 % of its mass that near
 DUE: Final = 0.25  # the part of its mass that a mode needs to count as covered
 # Of the test rows; samples that copied one row in twenty would still reach more.
 FEW: Final = 0.05
+CERTAIN: Final = 0.01  # a mean probability; near the game's end it is 1/2
 
 
 def mean(values: Floats, unit: str, kind: str, k: int | None = None) -> Metric:
@@ -118,6 +119,21 @@ def obedience(samples: Array, label: Array, train: Array, train_label: Array, na
     """Whether a row looks like its class: the nearest training row is of the same one."""
     nearest = _neighbours(samples, train, 1)[:, 0]
     yield f"label_accuracy_{name}", _share(train_label[nearest] == label, f"of {name}")
+
+
+def collapsing(values: Mapping[str, float], best: float) -> str | None:
+    """A sentence, if an epoch's numbers say that samples leave out much of the data, or are given away.
+
+    Args:
+        values: the means of an epoch: ``valid_recall``, and a discriminator's view where it has one.
+        best: the largest recall of the epochs before.
+    """
+    recall = values["valid_recall"]
+    if recall < best / 2 and best > 4 * FEW:
+        return f"collapsed: samples come near to {recall:.1%} of validation rows, and did to {best:.1%}"
+    if values.get("D(x)", 0.0) > 1 - CERTAIN and values.get("D(G(z))", 1.0) < CERTAIN:
+        return "saturated: the discriminator tells every sample from data, and the generator learns little"
+    return None
 
 
 def collapse(metrics: Mapping[str, Metric]) -> str | None:

@@ -191,6 +191,17 @@ class Adversarial(Objective):
         if self.current_epoch + 1 == self.epochs:
             self._settle()
 
+    def kept(self, rows: int, label: Array | None, noise: torch.Generator) -> Array:
+        """Samples, (rows, *shape), of the generator that would stay if the game ended now.
+
+        Args:
+            label: the class of each, for a model that is told one.
+        """
+        playing = self.averaged is not None and self.current_epoch < self.epochs
+        made = self.averaged if playing else self.model.generator
+        told = None if self.model.classes is None else label
+        return self.model.finished(made(self.model.told(self._codes(rows, noise), told)))
+
     def configure_optimizers(self) -> Any:
         share = self.epochs / self.plan.fit.epochs
         game = replace(self.plan, total_steps=round(self.plan.total_steps * share))

@@ -105,7 +105,7 @@ def beside(images: Mapping[str, Image.Image]) -> Image.Image:
 
 
 def curves(lines: Mapping[str, Sequence[float]], across: str) -> Image.Image:
-    """Quantities by epoch, on one pair of axes; the first tenth may leave the frame."""
+    """Quantities by epoch, NaN where there is none, on one pair of axes; the first tenth may leave it."""
     frame, sheet = (90, 20, 880, 420), Image.new("RGB", (900, 480), PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
     low, high = _range(lines)
@@ -131,7 +131,7 @@ def curves(lines: Mapping[str, Sequence[float]], across: str) -> Image.Image:
 
 def _range(lines: Mapping[str, Sequence[float]]) -> tuple[float, float]:
     settled = np.concatenate([np.asarray(line)[len(line) // 10 :] for line in lines.values()])
-    low, high = float(settled.min()), float(settled.max())
+    low, high = float(np.nanmin(settled)), float(np.nanmax(settled))
     margin = 0.05 * (high - low) or 0.5
     return low - margin, high + margin
 

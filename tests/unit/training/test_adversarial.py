@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from models.gan import GAN
 from training import Mistake
 from training.evaluate import evaluate
 from training.export import export
-from training.fit import LAST, fit
+from training.fit import LAST, LOG, fit
 from training.objectives import generator
 from training.recipe import Recipe
 from training.run import Run
@@ -94,6 +95,13 @@ def test_the_generator_that_stays_is_the_average_with_statistics_of_its_own(tmp_
     norm = model.generator[2]
     torch.testing.assert_close(norm.running_mean, seen.mean((0, 2, 3)), rtol=0.1, atol=0.01)
     torch.testing.assert_close(norm.running_var, seen.var((0, 2, 3)), rtol=0.1, atol=0.01)
+
+
+def test_the_log_has_a_column_for_whatever_is_measured_later(tmp_path: Path) -> None:
+    with (fit(whole(), tmp_path / "run") / LOG).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["code_error"] == "nan" for row in rows] == [True, True, False]
+    assert all(None not in row for row in rows)
 
 
 def test_while_the_encoder_learns_both_players_rest(tmp_path: Path) -> None:
