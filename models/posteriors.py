@@ -6,7 +6,7 @@ Each takes the outputs h of an encoder, (B, width), and noise eps, (B, Z).
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Final
+from typing import Final, Literal
 
 import torch
 from pydantic import Field
@@ -14,8 +14,9 @@ from torch import Tensor as Array
 from torch import nn
 
 from models.laws import StandardNormal
-from models.layers import Width, Widths, soft_clamp, softplus, total
+from models.layers import Width, Widths, positive_part, soft_clamp, softplus, total
 from models.manifest import Contract
+from models.planar import FLATTEST, TINY
 
 # Log standard deviations, and the logits of gates, stay within ±6.
 BOUND: Final = 6.0
@@ -64,42 +65,56 @@ class IAFConfig(Contract):
         hidden: widths of that network.
     """
 
+    kind: Literal["iaf"] = "iaf"
     steps: Width = 2
     hidden: Widths = Field(default=(64,), min_length=1)
 
 
-class InverseAutoregressive(nn.Module):
-    """A diagonal Gaussian, then z = σ(s) z + (1 - σ(s)) m again and again, m and s from what precedes in z.
+class PlanarStepsConfig(Contract):
+    """Bends along one direction each on top of the Gaussian; the encoder says which, row by row."""
 
-    All of z is known when a step is made, so a draw costs no more than a pass of the networks; its density
-    is known too, log q(z|x) = log N(z_0) - Σ log σ(s). That of another point would take Z passes.
+    kind: Literal["planar"] = "planar"
+    steps: Width = 8
 
-    Reference: Kingma, Salimans et al. 2016, arXiv 1606.04934, algorithm 1.
+
+def posterior(latent: int, config: IAFConfig | PlanarStepsConfig | None) -> Diagonal | Bent:
+    """The posterior of a configuration, over Z latents; without one, a diagonal Gaussian."""
+    match config:
+        case IAFConfig():
+            return Bent(latent, InverseAutoregressive(latent, config))
+        case PlanarStepsConfig():
+            return Bent(latent, PlanarSteps(latent, config))
+    return Diagonal(latent)
+
+
+class Bent(nn.Module):
+    """A diagonal Gaussian, pushed on by a flow. Its density is known at its own draws, and only there.
+
+    Args:
+        flow: takes z, (B, Z), and context, (B, flow.context), to another z and the log-determinant, (B,).
 
     Attributes:
-        width: of the encoder's outputs: mean, log std and the context of the steps.
+        width: of the encoder's outputs: mean, log std and the context of the flow.
     """
 
-    def __init__(self, latent: int, config: IAFConfig) -> None:
+    def __init__(self, latent: int, flow: InverseAutoregressive | PlanarSteps) -> None:
         super().__init__()
         self.base = Diagonal(latent)
-        context = config.hidden[0]
-        self.width = self.base.width + context
+        self.flow = flow
+        self.width = self.base.width + flow.context
         self.prior = StandardNormal()
-        self.steps = nn.ModuleList(
-            Autoregressive(latent, context, config.hidden) for _ in range(config.steps)
-        )
 
     def code(self, h: Array) -> Array:
-        """What stands for a row: where the steps take the mean. It is a location of q, not its mean."""
+        """What stands for a row: where the flow takes the mean. It is a location of q, not its mean."""
         base, context = self._parts(h)
-        return self._push(self.base.moments(base)[0], context)[0]
+        z: Array = self.flow(self.base.moments(base)[0], context)[0]
+        return z
 
     def draw(self, h: Array, eps: Array) -> tuple[Array, Array]:
         """A code and log q of it, (B, Z) and (B,), in nats."""
         base, context = self._parts(h)
         z, log_q = self.base.draw(base, eps)
-        z, log_det = self._push(z, context)
+        z, log_det = self.flow(z, context)
         return z, log_q - log_det
 
     def divergence(self, h: Array, z: Array, log_q: Array) -> Array:
@@ -109,13 +124,58 @@ class InverseAutoregressive(nn.Module):
     def _parts(self, h: Array) -> tuple[Array, Array]:
         return h[:, : self.base.width], h[:, self.base.width :]
 
-    def _push(self, z: Array, context: Array) -> tuple[Array, Array]:
+
+class InverseAutoregressive(nn.Module):
+    """z = σ(s) z + (1 - σ(s)) m again and again, m and s from what precedes in z.
+
+    All of z is known when a step is made, so a draw costs no more than a pass of the networks; its density
+    is known too, log q(z|x) = log N(z_0) - Σ log σ(s). That of another point would take Z passes.
+
+    Reference: Kingma, Salimans et al. 2016, arXiv 1606.04934, algorithm 1.
+    """
+
+    def __init__(self, latent: int, config: IAFConfig) -> None:
+        super().__init__()
+        self.context = config.hidden[0]
+        self.steps = nn.ModuleList(
+            Autoregressive(latent, self.context, config.hidden) for _ in range(config.steps)
+        )
+
+    def forward(self, z: Array, context: Array) -> tuple[Array, Array]:
         log_det = torch.zeros_like(z[:, 0])
         for step in self.steps:
             m, s = step(z, context)
             gate = torch.sigmoid(s)
             z = (gate * z + (1 - gate) * m).flip(1)
             log_det = log_det - total(softplus(-s))
+        return z, log_det
+
+
+class PlanarSteps(nn.Module):
+    """z + û tanh(w·z + b) again and again, û being u changed along w until w·û > -1: so each can be undone.
+
+    The change is ELU's, which leaves u as it is where w·u > 0. That of the paper makes û of a small w large
+    without bound, and encoders do give small ones.
+
+    Reference: Rezende & Mohamed 2015, arXiv 1505.05770, equations 10 to 13 and appendix A.1.
+    """
+
+    def __init__(self, latent: int, config: PlanarStepsConfig) -> None:
+        super().__init__()
+        self.parts = (latent, latent, 1)  # u, w and b of one step
+        self.steps = config.steps
+        self.context = config.steps * sum(self.parts)
+
+    def forward(self, z: Array, context: Array) -> tuple[Array, Array]:
+        log_det = torch.zeros_like(z[:, 0])
+        for step in context.chunk(self.steps, dim=1):
+            u, w, b = step.split(self.parts, dim=1)
+            along = total(u * w)
+            slope = (1 - FLATTEST) * _elu(along)
+            u = u + ((slope - along) / total(w.square()).clamp_min(TINY)).unsqueeze(1) * w
+            h = torch.tanh(total(w * z).unsqueeze(1) + b)
+            z = z + u * h
+            log_det = log_det + torch.log1p(slope * (1 - h.square()).squeeze(1))
         return z, log_det
 
 
@@ -154,6 +214,11 @@ class Masked(nn.Linear):
 
     def forward(self, x: Array) -> Array:
         return nn.functional.linear(x, self.weight * self.mask.to(x.dtype), self.bias)
+
+
+def _elu(x: Array) -> Array:
+    # ONNX Runtime's own rounds a row that is alone in another way than one in a crowd.
+    return positive_part(x) + torch.exp(-positive_part(-x)) - 1
 
 
 def kl_to_prior(mean: Array, std: Array) -> Array:

@@ -16,7 +16,7 @@ from models.laws import StandardNormal
 from models.layers import Activation, OneHot, Width, Widths, double, halve, halvings, mlp
 from models.likelihoods import Binomial, Categorical, Gaussian
 from models.manifest import Contract, DataSpace, EntryName, Grades, LatentSpace, Tensor
-from models.posteriors import Diagonal, IAFConfig, InverseAutoregressive
+from models.posteriors import Bent, Diagonal, IAFConfig, PlanarStepsConfig, posterior
 
 Likelihood = Binomial | Categorical | Gaussian
 Shape = tuple[int, ...]
@@ -50,7 +50,7 @@ class VAEConfig(Contract):
     hidden: Widths = Field(default=(256, 256))
     activation: Literal["silu", "tanh"] = "silu"
     conditional: bool = False
-    posterior: IAFConfig | None = None
+    posterior: IAFConfig | PlanarStepsConfig | None = Field(default=None, discriminator="kind")
 
 
 class VAE(Model):
@@ -59,7 +59,7 @@ class VAE(Model):
     Told a class y, everything is given y: log-weights are of p(x|y), and the prior is that of every class.
 
     Reference: Kingma & Welling 2014, arXiv 1312.6114; Burda, Grosse & Salakhutdinov 2016, arXiv 1509.00519;
-    Sohn, Lee & Yan 2015 for the classes; Kingma, Salimans et al. 2016, arXiv 1606.04934, for the flow.
+    Sohn, Lee & Yan 2015 for the classes.
 
     Raises:
         ValueError: if the likelihood or the network does not fit the data, or it has no classes to be told.
@@ -70,7 +70,7 @@ class VAE(Model):
     grades = Grades(density="lower_bound", latents="posterior", generator="one_shot")
     latent: LatentSpace
     likelihood: Likelihood
-    posterior: Diagonal | InverseAutoregressive
+    posterior: Diagonal | Bent
 
     def __init__(self, config: VAEConfig, data: DataSpace) -> None:
         super().__init__()
@@ -80,9 +80,8 @@ class VAE(Model):
         self.data = self.likelihood.data
         self.latent = LatentSpace(shape=(config.latent_dim,))
         self.prior = StandardNormal()
-        flow = config.posterior
         z = config.latent_dim
-        self.posterior = InverseAutoregressive(z, flow) if flow else Diagonal(z)
+        self.posterior = posterior(z, config.posterior)
         told = len(data.labels) if config.conditional and data.labels else 0
         self.classes = OneHot(told) if told else None
         self.flat = nn.Flatten() if config.net == "mlp" else nn.Identity()

@@ -71,7 +71,17 @@ MODELS = {
     ),
     "vae-iaf": (
         DIGITS,
-        {"family": "vae", "latent_dim": 2, "hidden": [16], "posterior": {"steps": 2, "hidden": [8]}},
+        {
+            "family": "vae",
+            "latent_dim": 2,
+            "hidden": [16],
+            "posterior": {"kind": "iaf", "steps": 2, "hidden": [8]},
+        },
+        "bound",
+    ),
+    "vae-planar": (
+        DIGITS,
+        {"family": "vae", "latent_dim": 3, "hidden": [16], "posterior": {"kind": "planar", "steps": 2}},
         "bound",
     ),
     "vae-gaussian": (

@@ -11,7 +11,7 @@ from torch import Tensor as Array
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from models.manifest import DataSpace, Support
-from models.posteriors import BOUND, Autoregressive, IAFConfig, kl_to_prior
+from models.posteriors import BOUND, Autoregressive, IAFConfig, PlanarStepsConfig, kl_to_prior
 from models.vae import VAE, VAEConfig, elbo, importance_bound
 from tests.unit.models.zoo import CLASSES, GREY, ODD_PICTURES, PICTURES, PLANE, draw_rows, source, stir
 
@@ -239,31 +239,52 @@ def test_a_gaussian_vae_of_pictures_claims_no_bits_per_dimension() -> None:
     assert model.data.support == (Support(),)
 
 
-def bent(data: DataSpace, steps: int = 3, **options: object) -> VAE:
+IAF, PLANAR = IAFConfig(steps=3, hidden=(8,)), PlanarStepsConfig(steps=3)
+BENDS = pytest.mark.parametrize("flow", [IAF, PLANAR], ids=["iaf", "planar"])
+
+
+def bent(data: DataSpace, flow: IAFConfig | PlanarStepsConfig, **options: object) -> VAE:
     """A VAE whose posterior is far from Gaussian, and wide, so that importance weights have a variance."""
-    flow = IAFConfig(steps=steps, hidden=(8,))
     given = {"latent_dim": Z, "likelihood": "gaussian", "hidden": (8,), "posterior": flow, **options}
     model = stir(VAE(VAEConfig.model_validate(given), data)).double()
-    for step in model.posterior.steps:
-        step.last.bias.data[Z:] += 1.5
+    if flow is IAF:
+        for step in model.posterior.flow.steps:
+            step.last.bias.data[Z:] += 1.5
     model.encoder[-1].bias.data[Z : 2 * Z] += 1.0
     return model
 
 
-def test_the_density_of_a_bent_posterior_is_the_change_of_variables() -> None:
+@BENDS
+def test_the_density_of_a_bent_posterior_is_the_change_of_variables(
+    flow: IAFConfig | PlanarStepsConfig,
+) -> None:
     """log q(z|x) against the Jacobian of the whole map from noise to code, by autograd, sign included."""
-    model = bent(DataSpace(shape=(D,)))
-    h, eps = model.infer(noise(6, D)), noise(6, Z)
+    model = bent(DataSpace(shape=(D,)), flow)
+    h, eps = model.infer(3 * noise(20, D)), noise(20, Z)
     _, log_q = model.posterior.draw(h, eps)
-    for i in range(6):
+    for i in range(20):
         jacobian = torch.autograd.functional.jacobian(
             lambda e, i=i: model.posterior.draw(h[i : i + 1], e)[0][0], eps[i : i + 1]
         )[:, 0]
         sign, log_det = torch.linalg.slogdet(jacobian)
-        # Two dimensions change places at every step.
-        assert sign == (-1) ** 3
+        # Of three steps of an IAF two dimensions change places at every one.
+        assert sign == (-1 if flow is IAF else 1)
         expected = Normal(0, 1).log_prob(eps[i]).sum() - log_det
         torch.testing.assert_close(log_q[i], expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("u", [-1e4, -3.0, -1.0, 0.0, 2.0, 1e4])
+def test_whatever_the_encoder_says_a_planar_step_can_be_undone(u: float) -> None:
+    """Along w, z + û tanh(w·z + b) rises everywhere; across it, nothing moves against its order."""
+    model = bent(DataSpace(shape=(D,)), PlanarStepsConfig(steps=1))
+    context = torch.tensor([u, 0.3, 2.0, -1.0, 0.5], dtype=torch.float64)  # u, w and b
+    w = context[2:4]
+    along = torch.linspace(-4, 4, 2001, dtype=torch.float64)
+    z, log_det = model.posterior.flow(along[:, None] * w / w.square().sum(), context.expand(2001, -1))
+    rise = (z @ w).diff() / along.diff()
+    assert (rise > 0).all()
+    middle = (log_det[1:] + log_det[:-1]) / 2
+    torch.testing.assert_close(rise.log(), middle, rtol=0, atol=1e-2)
 
 
 def test_a_step_of_a_bent_posterior_is_triangular() -> None:
@@ -277,19 +298,21 @@ def test_a_step_of_a_bent_posterior_is_triangular() -> None:
         assert (jacobian[-1, :-1] != 0).all()
 
 
-def test_a_bent_posterior_adds_up_to_one() -> None:
+@BENDS
+def test_a_bent_posterior_adds_up_to_one(flow: IAFConfig | PlanarStepsConfig) -> None:
     """E over the noise of (an even density on a box) / q is one, if q covers the box and is its density."""
-    model = bent(DataSpace(shape=(D,)), steps=2)
+    model = bent(DataSpace(shape=(D,)), flow)
     z, log_q = model.posterior.draw(model.infer(noise(1, D)).expand(200_000, -1), noise(200_000, Z))
     centre = z.mean(0)
     weights = ((z - centre).abs() < 0.5).all(1) * torch.exp(-log_q)
     assert abs(weights.mean() - 1) < 5 * weights.std() / len(weights) ** 0.5
 
 
-def test_weights_of_a_bent_posterior_are_unbiased() -> None:
+@BENDS
+def test_weights_of_a_bent_posterior_are_unbiased(flow: IAFConfig | PlanarStepsConfig) -> None:
     """E exp(log_w) = p(x): the decoder alone decides it, so it equals probabilistic PCA's closed form."""
     oracle = LinearGaussian(orthogonal=False)
-    model = bent(DataSpace(shape=(D,)))
+    model = bent(DataSpace(shape=(D,)), flow)
     model.decoder, model.likelihood = oracle.linear_decoder(), oracle.vae().likelihood
     x = oracle.marginal.mean + 0.3 * noise(2, D)
     log_w = model.log_weights(x, noise(2, 200_000, Z))
@@ -298,10 +321,11 @@ def test_weights_of_a_bent_posterior_are_unbiased() -> None:
     assert (p.std(1) < 20).all()
 
 
-def test_weights_are_unbiased_by_enumeration() -> None:
+@BENDS
+def test_weights_are_unbiased_by_enumeration(flow: IAFConfig | PlanarStepsConfig) -> None:
     """The mean weights of all rows of a small lattice add up to one, as p(x) does."""
     data = DataSpace(shape=(3,), support=(Support(low=0, high=2, lattice=True),), levels=3)
-    model = bent(data, likelihood="categorical")
+    model = bent(data, flow, likelihood="categorical")
     x = torch.cartesian_prod(*[torch.arange(3, dtype=torch.float64)] * 3)  # all 27
     draws = model.log_weights(x, noise(27, 20_000, Z)).exp()
     error = (draws.var(1).sum() / draws.shape[1]).sqrt()
@@ -309,8 +333,9 @@ def test_weights_are_unbiased_by_enumeration() -> None:
     assert error < 0.01
 
 
-def test_a_bent_posterior_answers_its_location_alone() -> None:
-    model = bent(PLANE)
+@BENDS
+def test_a_bent_posterior_answers_its_location_alone(flow: IAFConfig | PlanarStepsConfig) -> None:
+    model = bent(PLANE, flow)
     x = draw_rows(PLANE, 5)
     z = model.encode(x)
     assert isinstance(z, Array)

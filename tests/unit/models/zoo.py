@@ -15,7 +15,7 @@ from models.image_flow import ImageFlowConfig
 from models.maf import MAFConfig
 from models.manifest import DataSpace, Support
 from models.planar import PlanarConfig, RadialConfig
-from models.posteriors import IAFConfig
+from models.posteriors import IAFConfig, PlanarStepsConfig
 from models.vae import VAEConfig
 
 PICTURES = DataSpace(shape=(1, 8, 8), support=(Support(low=0, high=16, lattice=True),), levels=17)
@@ -62,6 +62,14 @@ ZOO = [
             hidden=(4,),
             conditional=True,
             posterior=IAFConfig(steps=3, hidden=(8,)),
+        ),
+        CLASSES,
+    ),
+    Case("planar-mlp", VAEConfig(latent_dim=3, hidden=(12,), posterior=PlanarStepsConfig(steps=4)), PICTURES),
+    Case(
+        "planar-classes",
+        VAEConfig(
+            latent_dim=3, likelihood="gaussian", conditional=True, posterior=PlanarStepsConfig(steps=2)
         ),
         CLASSES,
     ),
