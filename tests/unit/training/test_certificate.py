@@ -9,11 +9,12 @@ import pytest
 import torch
 from scipy import stats
 
-from models.manifest import Certificate
+from models.manifest import Certificate, DataSpace, Support
 from tests.unit.training.linear import LinearFlow, rows, subject
 from training import Mistake
-from training.certificate import certify, demand, finite, log_prior
+from training.certificate import certify, demand, finite, log_prior, mass
 from training.graphs import Graph, run_eager
+from training.toys import TOYS
 
 
 @pytest.fixture
@@ -44,6 +45,21 @@ def test_a_log_determinant_of_the_wrong_sign_breaks_two_laws() -> None:
         Mistake, match=r"flow is not exported: log\|det\|.* is 0\.446 nats .*allowed is .*mass"
     ):
         demand(certificate, "flow")
+
+
+@pytest.mark.parametrize("edge", [4.5, 5.0, 6.0])
+def test_the_mass_of_a_density_with_straight_edges_is_one(flow: LinearFlow, edge: float) -> None:
+    """On a square grid these come out four to eight thousandths wrong."""
+
+    def log_weight(inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        return (TOYS["checkerboard"].log_density(inputs[0]),)
+
+    board = replace(
+        subject(flow, log_weight=log_weight),
+        data=DataSpace(shape=(2,), support=(Support(low=-edge, high=edge),)),
+    )
+    (check,) = mass(board)
+    assert check.value < 3e-4
 
 
 def test_a_graph_that_looks_at_the_other_rows_breaks_the_batch_law(flow: LinearFlow) -> None:
