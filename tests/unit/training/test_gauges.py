@@ -41,6 +41,17 @@ def test_coverage_counts_the_modes_that_samples_visit(modes: int) -> None:
     assert found["near_a_mode"].value == pytest.approx(1 - math.exp(-9 / 2), abs=0.01)
 
 
+@pytest.mark.parametrize("wider", [1.0, 2.0, 6.0])
+def test_on_the_narrow_ring_samples_have_to_be_as_narrow(wider: float) -> None:
+    """Of modes that are wider than the data's by a factor w, 1 - exp(-(3 / w)² / 2) lies within 3 sd."""
+    ring, rng = MODES["ring"], np.random.default_rng(4)
+    rows = ring.centres[rng.integers(0, 8, 4000)] + wider * ring.sd * rng.standard_normal((4000, 2))
+    found = dict(gauges.coverage(rows, ring))
+    due = 1 - math.exp(-((3 / wider) ** 2) / 2)
+    assert within(found["near_a_mode"], due)
+    assert found["modes_covered"].value == (8 if due > 0.5 else 0)
+
+
 def test_rows_far_from_every_mode_cover_none() -> None:
     found = dict(gauges.coverage(np.zeros((100, 2)), RING))
     assert found["modes_covered"].value == 0
