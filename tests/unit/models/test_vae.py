@@ -13,10 +13,23 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from models.manifest import DataSpace, Support
 from models.posteriors import BOUND, Autoregressive, IAFConfig, PlanarStepsConfig, kl_to_prior
 from models.vae import VAE, VAEConfig, elbo, importance_bound
-from tests.unit.models.zoo import CLASSES, GREY, ODD_PICTURES, PICTURES, PLANE, draw_rows, source, stir
+from tests.unit.models.zoo import (
+    CLASSES,
+    GREY,
+    ODD_PICTURES,
+    PICTURES,
+    PLANE,
+    ZOO,
+    Case,
+    draw_rows,
+    make,
+    source,
+    stir,
+)
 
 D, Z = 5, 2
 NUMBERS = torch.arange(3)
+VAES = [case for case in ZOO if isinstance(case.config, VAEConfig)]
 
 
 class LinearGaussian:
@@ -113,6 +126,21 @@ def test_the_bound_rises_with_samples(factorised: LinearGaussian) -> None:
     log_p = factorised.marginal.log_prob(x)[0]
     assert means[-1] < log_p + 3 * errors[-1]
     assert log_p - means[-1] < 0.1 * (log_p - means[0])
+
+
+@pytest.mark.parametrize("case", VAES, ids=lambda case: case.name)
+def test_bounds_of_every_vae_are_in_order(case: Case) -> None:
+    """L_1 <= L_5 <= L_25 within standard errors, each from draws of its own, and apart in the end."""
+    model, (x, label) = make(case), (draw_rows(case.data, 2), NUMBERS[:2])
+    means, errors = [], []
+    for k in (1, 5, 25):
+        log_w = model.log_weights(x, noise(2, 300 * k, *model.latent.shape, seed=k), label).detach()
+        bounds = importance_bound(log_w.view(2, -1, k))
+        means.append(bounds.mean(1))
+        errors.append(bounds.std(1) / bounds.shape[1] ** 0.5)
+    for i, j in ((0, 1), (1, 2), (0, 2)):
+        assert (means[j] - means[i] > -4 * torch.hypot(errors[i], errors[j])).all()
+    assert (means[2] - means[0] > 4 * torch.hypot(errors[0], errors[2])).any()
 
 
 @pytest.mark.parametrize("k", [1, 5, 50])

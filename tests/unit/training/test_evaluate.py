@@ -15,12 +15,13 @@ from models.families import build
 from models.flow import FlowConfig
 from models.gan import GANConfig
 from models.manifest import DataSpace, Metric, Support
+from models.posteriors import IAFConfig, PlanarStepsConfig
 from models.vae import VAEConfig
 from training import Mistake
 from training.data import Splits
 from training.evaluate import evaluate, held_out_scores
 from training.fit import LOG
-from training.recipe import FOLDER, EvaluateConfig, read
+from training.recipe import FOLDER, BoundConfig, EvaluateConfig, read
 from training.run import EVALUATION, Run
 
 DIGITS = DataSpace(
@@ -87,11 +88,35 @@ def test_a_flow_of_levels_gives_a_bound_in_nats_and_bits_that_more_draws_tighten
     assert math.log2(17) < metrics["bits_per_dim_16"].value < math.log2(17) + 1
 
 
-def test_a_vae_gives_its_elbo_and_a_tighter_bound(make: Make) -> None:
+def test_a_vae_gives_its_elbo_and_tighter_bounds_each_with_its_error(make: Make) -> None:
     metrics = evaluate(make(VAEConfig(latent_dim=3, hidden=(8,)), DIGITS))
-    assert metrics["elbo"].value < metrics["bound_16"].value
+    assert metrics["elbo"].value < metrics["bound_5"].value < metrics["bound_16"].value
     assert metrics["bits_per_dim"].value == pytest.approx(-metrics["elbo"].value / 16 / math.log(2))
-    assert 0 <= metrics["active_latents"].value <= 3
+    for name, k in (("elbo", 1), ("bound_5", 5), ("bound_16", 16)):
+        assert (metrics[name].kind, metrics[name].unit, metrics[name].k) == ("lower_bound", "nats", k)
+        assert 0 < (metrics[name].standard_error or 0) < 5
+
+
+@pytest.mark.parametrize("flow", [None, IAFConfig(), PlanarStepsConfig()], ids=["gaussian", "iaf", "planar"])
+def test_bounds_are_those_of_beta_1_however_the_model_was_trained(
+    make: Make, flow: IAFConfig | PlanarStepsConfig | None
+) -> None:
+    run = make(VAEConfig(latent_dim=3, hidden=(8,), posterior=flow), DIGITS)
+    numbers = []
+    for beta in (1.0, 4.0):
+        objective = BoundConfig(kind="bound", beta=beta)
+        numbers.append(evaluate(replace(run, recipe=run.recipe.model_copy(update={"objective": objective}))))
+    assert numbers[0] == numbers[1]
+
+
+def test_a_latent_is_active_where_its_mean_moves(make: Make) -> None:
+    run = make(VAEConfig(latent_dim=3, likelihood="gaussian", hidden=()), DataSpace(shape=(2,)))
+    encoder = run.model.encoder[-1]
+    torch.nn.init.zeros_(encoder.weight)
+    encoder.weight.data[0, 0] = 1.0  # the mean's variance is then that of standardised rows, about 1
+    encoder.weight.data[1, 1] = 0.05  # 0.0025, below the 0.01 of Burda et al.
+    metric = evaluate(run)["active_latents"]
+    assert (metric.value, metric.unit) == (1, "of 3 latents")
 
 
 def test_rows_of_known_factors_have_their_information_measured_with_an_error(make: Make) -> None:
