@@ -10,12 +10,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import load_file
 
 from models.manifest import FILE_NAME, Manifest
 from service.artifact import discover, open_artifact
 from training import Mistake
-from training.card import CARD
+from training.amend import add_direction, from_recipe
+from training.card import CARD, STRIP
 from training.certificate import certify
 from training.evaluate import evaluate
 from training.export import export
@@ -92,6 +94,9 @@ MODELS = {
     "gan": (DIGITS, {"family": "gan", "latent_dim": 8, "hidden": [8, 8]}, "adversarial"),
 }
 
+# The digits have no class 11: that one is left out.
+DIRECTIONS = {"vae-mlp": {"zero": "label:0", "eleven": "label:11"}}
+
 
 def make_run(name: str, folder: Path, draws: int = 2) -> Run:
     """A run of one short epoch."""
@@ -108,6 +113,7 @@ def make_run(name: str, folder: Path, draws: int = 2) -> Run:
                 "objective": {"kind": objective},
                 "fit": SMALL,
                 "evaluate": {"draws": draws},
+                "directions": DIRECTIONS.get(name, {}),
             }
         )
     )
@@ -140,7 +146,8 @@ def test_it_holds_both_formats_of_every_entry_point(exported: tuple[Run, Path], 
     assert manifest.entry_points.keys() == run.model.signatures().keys()
     graphs = {f"{entry}{suffix}" for entry in manifest.entry_points for suffix in (".onnx", ".ts")}
     others = {FILE_NAME, CARD, "samples.png", "weights.safetensors"}
-    assert {path.name for path in folder.iterdir()} == graphs | others
+    drawn = {STRIP} if manifest.directions else set()
+    assert {path.name for path in folder.iterdir()} == graphs | others | drawn
     for entry in manifest.entry_points.values():
         for file in entry.files.values():
             assert hashlib.sha256((folder / file.path).read_bytes()).hexdigest() == file.sha256
@@ -244,3 +251,20 @@ def test_a_run_that_was_not_evaluated_is_not_exported(tmp_path: Path) -> None:
     with pytest.raises(Mistake, match=r"evaluation\.json is missing"):
         export(run, tmp_path / "artifacts")
     assert not (tmp_path / "artifacts").exists()
+
+
+@pytest.mark.parametrize("exported", ["vae-mlp"], indirect=True)
+def test_directions_of_a_recipe_come_with_the_artifact_but_for_those_that_do_not_hold(
+    exported: tuple[Run, Path],
+) -> None:
+    run, folder = exported
+    assert list(run.recipe.directions) == ["zero", "eleven"]
+    assert list(open_artifact(folder).manifest.directions) == ["zero"]
+    assert "![](directions.png)" in (folder / CARD).read_text()
+    again = add_direction(folder, "slanted", from_recipe("slant", None))
+    assert list(open_artifact(again).manifest.directions) == ["zero", "slanted"]
+    widths = []
+    for artifact in (folder, again):
+        with Image.open(artifact / "directions.png") as strip:
+            widths.append(strip.width)
+    assert 9 * 48 < widths[0] < widths[1] / 1.9
