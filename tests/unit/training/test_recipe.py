@@ -45,6 +45,11 @@ def test_a_recipe_survives_being_written_and_read_back() -> None:
         ({"colour": 1}, ["unknown key colour;", "name, title, expected, seed"]),
         ({"model__hiden": [2]}, ["unknown key model.hiden;", "hidden"]),
         ({"data__toy": "moons"}, ["unknown key data.toy;", "allowed are source"]),
+        (
+            {"model__posterior": {"kind": "planar", "hidden": [3]}},
+            ["unknown key model.posterior.planar.hidden;", "allowed are kind, steps"],
+        ),
+        ({"model__posterior": {"kind": "radial"}}, ["model.posterior", "'radial'", "'iaf', 'planar'"]),
         ({"fit__epochs": 2.5}, ["fit.epochs is 2.5"]),
         ({"fit__epochs": "3"}, ['fit.epochs is "3"']),
         ({"fit__epochs": 0}, ["fit.epochs is 0", "greater than or equal to 1"]),
