@@ -7,7 +7,6 @@ graph is *right* is measured by ``certificate``; here it is only well formed.
 from __future__ import annotations
 
 import contextlib
-import copy
 import gc
 import io
 import logging
@@ -103,22 +102,33 @@ def _name_inputs(module: torch.jit.ScriptModule, signature: Signature) -> None:
         value.setDebugName(tensor.name)
 
 
-class _InFloat64(nn.Module):
-    """An entry point that receives and answers float32 and computes in float64 between."""
+class _Served(nn.Module):
+    """An entry point as it is served: float32 in and out, and its own precision in between."""
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: Entry, signature: Signature) -> None:
         super().__init__()
-        self.entry = copy.deepcopy(entry).double()
+        wide = signature.precision == "float64"
+        self.dtype = torch.float64 if wide else torch.float32
+        # Otherwise as it is: buffers are float64, and rounded where they are used.
+        self.entry = entry.double() if wide else entry
+        self.roles = tuple(tensor.role for tensor in signature.outputs)
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        outputs = self.entry(*(t.double() if t.is_floating_point() else t for t in inputs))
-        return tuple(t.float() if t.is_floating_point() else t for t in outputs)
+        outputs = self.entry(*(t.to(self.dtype) if t.is_floating_point() else t for t in inputs))
+        narrow = (t.float() if t.is_floating_point() else t for t in outputs)
+        weights = (role == "log_weight" for role in self.roles)
+        return tuple(_number(t) if weight else t for t, weight in zip(narrow, weights, strict=True))
+
+
+def _number(log_w: torch.Tensor) -> torch.Tensor:
+    """The same, NaN where it overflowed: a log-weight of -inf would say that the row is impossible."""
+    return log_w + (log_w - log_w)  # infinity less infinity is NaN, and everything else adds 0
 
 
 def _traceable(model: Model, name: EntryName) -> nn.Module:
     entry = fold_batch_norm(Entry(model, name))
-    wide = model.signatures()[name].precision == "float64"
-    return (_InFloat64(entry) if wide else entry).eval()
+    assert isinstance(entry, Entry)
+    return _Served(entry, model.signatures()[name]).eval()
 
 
 def check_onnx(proto: onnx.ModelProto, name: str) -> None:

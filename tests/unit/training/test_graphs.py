@@ -90,6 +90,16 @@ def test_a_graph_of_precision_float64_is_wrong_by_the_last_rounding_alone(
 
 
 @pytest.mark.parametrize("form", FORMATS)
+def test_a_log_weight_that_overflows_is_no_number_instead_of_an_impossible_row(
+    files: Path, form: Format
+) -> None:
+    x = np.array([[1e18] * 3, [1e30] * 3, [-3e38] * 3], np.float32)
+    (found,) = RUN[form](files / f"log_weight{SUFFIX[form]}")((x,))
+    assert np.isfinite(found[0])
+    assert np.isnan(found[1:]).all()
+
+
+@pytest.mark.parametrize("form", FORMATS)
 def test_the_exporter_prints_nothing(
     flow: LinearFlow, form: Format, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
