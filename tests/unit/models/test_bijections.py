@@ -88,6 +88,22 @@ def test_log_det_is_that_of_the_jacobian(bijection: Bijection) -> None:
         torch.testing.assert_close(log_det[i], torch.linalg.slogdet(jacobian)[1], rtol=0, atol=1e-9)
 
 
+def test_the_inverse_has_the_log_det_with_its_sign_changed(bijection: Bijection) -> None:
+    z, log_det = bijection(rows(bijection))
+    for i, change in enumerate(log_det.expand(len(z))):
+        jacobian = torch.autograd.functional.jacobian(lambda r: bijection.inverse(r[None])[0], z[i])
+        torch.testing.assert_close(torch.linalg.slogdet(jacobian)[1], -change, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in BIJECTIONS if name not in ("permute", "stack")])
+def test_nothing_but_a_permutation_turns_space_over(name: str) -> None:
+    """The sign of the determinant itself: maps that rise in each dimension, or along each line, keep it."""
+    made = BIJECTIONS[name]().double()
+    for row in rows(made):
+        jacobian = torch.autograd.functional.jacobian(lambda r: made(r[None])[0][0], row)
+        assert torch.linalg.slogdet(jacobian).sign == 1
+
+
 TRANSFORMS = {
     "additive": ADDITIVE,
     "multiplicative": MULTIPLICATIVE,
