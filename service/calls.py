@@ -16,10 +16,12 @@ from service import noise
 from service.batch import Input, Rows
 from service.engine import Served
 from service.errors import RowFailed
+from service.facts import facts
 from service.latents import LatentStore
 from service.noise import Address
 
 ROWS_NAMED: Final = 100  # of the rows that failed, in an answer
+LOST: Final = 1e-2  # of its size, what a row may lose on the way to its code and back; as certificates allow
 PIECES_IN_FLIGHT: Final = 8
 FIXED: Final = Address(0, 0, step=0)  # noise for verbs that have no seed: one draw, the same for every row
 
@@ -107,6 +109,31 @@ def _inputs(
         else:
             given.append(main)
     return tuple(given)
+
+
+def check_return(call: Call, x: Array, back: Array) -> None:
+    """Refuse rows that a bijection does not give back, as happens far out: their codes had too few digits.
+
+    The size of a row is that of its largest number, or of the probe's, if that is larger.
+
+    Args:
+        x: data, (B, ...).
+        back: the data of their codes.
+
+    Raises:
+        RowFailed: naming them.
+    """
+    if call.manifest.grades.latents != "bijection":
+        return
+    lost = np.abs(back.astype(np.float64) - x).reshape(len(x), -1).max(axis=1)
+    size = np.abs(x.astype(np.float64)).reshape(len(x), -1).max(axis=1)
+    failed = np.flatnonzero(lost > LOST * np.maximum(size, facts(call.served).typical_size))
+    if len(failed):
+        raise RowFailed(
+            f"{call.manifest.name} does not give back {len(failed)} of {len(x)} rows, row {failed[0]} is "
+            f"{lost[failed[0]]:.3g} away from itself; the others can be sent again without them",
+            failed[:ROWS_NAMED].tolist(),
+        )
 
 
 def _failure(call: Call, entry: EntryName, done: Rows, places: Sequence[int]) -> RowFailed:

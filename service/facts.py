@@ -26,6 +26,7 @@ class Facts:
         low, high: bounds of each dimension, (D,), or (1,) for all alike; ``None`` where nothing is bounded.
         lattice: which dimensions are whole numbers, or ``None``.
         scores: of held-out rows, ascending, in nats, or ``None``.
+        typical_size: of the largest number in the rows of data that the probe of encode holds, or 0.
         directions: what strength 1 adds to a code, of the latents' shape, by name; float64.
     """
 
@@ -35,6 +36,7 @@ class Facts:
     high: Array | None
     lattice: Array | None
     scores: Array | None
+    typical_size: float
     directions: dict[str, Array]
 
     def violations(self, x: Array) -> Array:
@@ -94,8 +96,15 @@ def _facts(manifest: Manifest) -> Facts:
         high=high if np.isfinite(high).any() else None,
         lattice=lattice if lattice.any() else None,
         scores=np.array(calibration.scores) if calibration else None,
+        typical_size=_typical_size(manifest),
         directions=_directions(manifest),
     )
+
+
+def _typical_size(manifest: Manifest) -> float:
+    encode = manifest.entry_points.get("encode")
+    tensor = encode.input("data") if encode else None
+    return 0.0 if tensor is None else float(np.abs(manifest.probes["encode"].inputs[tensor.name]).max())
 
 
 def _directions(manifest: Manifest) -> dict[str, Array]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from models.manifest import EntryName, Manifest, Role
 from service import noise
-from service.calls import Call, in_turns, log_weights, run
+from service.calls import Call, check_return, in_turns, log_weights, run
 from service.errors import LatentSpaceMismatch, TooLarge, UnknownLatent
 from service.facts import facts, labels, move, require
 from service.latents import concatenated, id_key, latent_ids, paced, recalled, row_keys, separated, split_id
@@ -109,6 +109,8 @@ async def reconstruct(call: Call, request: ReconstructRequest) -> Answer:
     by = move(call.served, request.directions)
     z = _moved((await run(call, "encode", x, len(x), label))["latent"], by)
     samples = (await run(call, "decode", z, len(z), label))["data"]
+    if by is None:
+        check_return(call, x, samples)
     return _pictures(call, {**call.named(), "samples": samples})
 
 
@@ -213,9 +215,17 @@ async def _end(call: Call, end: End, name: str, request: InterpolateRequest) -> 
         case InputEnd():
             require(call.served, "encode", call.others)
             x = _data(call, f"{name}/input", [end.input])
-            label = labels(call.manifest, ("encode",), request.label, 1)
-            return (await run(call, "encode", x, 1, label))["latent"]
+            return await _code(call, x, request)
     return _array(call, "decode", "latent", f"{name}/latent", [end.latent])
+
+
+async def _code(call: Call, x: Array, request: InterpolateRequest) -> Array:
+    """The code of one row, (1, ...); of a bijection one that leads back to the row."""
+    label = labels(call.manifest, ("encode",), request.label, 1)
+    z = (await run(call, "encode", x, 1, label))["latent"]
+    if call.manifest.grades.latents == "bijection":
+        check_return(call, x, (await run(call, "decode", z, 1, label))["data"])
+    return z
 
 
 def _drawn(call: Call, end: AddressEnd) -> Array:

@@ -19,7 +19,14 @@ from service.engine import Served
 from service.errors import InvalidInput, QueueFull, RowFailed
 from service.latents import LatentStore
 from service.noise import Address, draw
-from service.schemas import EncodeRequest, LoglikRequest, SampleRequest
+from service.schemas import (
+    EncodeRequest,
+    InputEnd,
+    InterpolateRequest,
+    LoglikRequest,
+    ReconstructRequest,
+    SampleRequest,
+)
 from tests import graphs
 
 Graph = Callable[..., tuple[np.ndarray, ...]]
@@ -113,6 +120,30 @@ def test_a_row_without_a_number_costs_one_row(tmp_path: Path) -> None:
         operations.loglik(call(plain), LoglikRequest(model="linear", inputs=[[0.0] * 3] * 4))
     )
     assert answer.fields["status"] == ["numeric", "extrapolating", "numeric", "out_of_support"]
+
+
+def test_rows_that_a_bijection_does_not_give_back_are_named(tmp_path: Path) -> None:
+    plain = Plain(
+        manifest(tmp_path, graphs.linear_flow), encode=lambda x: (x,), decode=lambda z: (np.fmin(z, 1e6),)
+    )
+    rows = [[1.0, 2.0, 3.0], [1e7, 0.0, 0.0], [1e-30] * 3, [1.005e6, 0.0, 0.0]]
+    with pytest.raises(RowFailed, match="does not give back 1 of 4 rows") as caught:
+        asyncio.run(operations.reconstruct(call(plain), ReconstructRequest(model="linear", inputs=rows)))
+    assert caught.value.extra["rows"] == [1]
+    walk = InterpolateRequest(model="linear", start=InputEnd(input=rows[1]), end=InputEnd(input=rows[0]))
+    with pytest.raises(RowFailed, match="does not give back"):
+        asyncio.run(operations.interpolate(call(plain), walk))
+
+
+def test_a_posterior_need_not_give_rows_back(tmp_path: Path) -> None:
+    plain = Plain(
+        manifest(tmp_path, graphs.gaussian_vae),
+        encode=lambda x: (x[:, :2], x[:, :2]),
+        decode=lambda z: (np.zeros((len(z), 3), np.float32),),
+    )
+    request = ReconstructRequest(model="gaussian-vae", inputs=[[1e7] * 3])
+    answer = asyncio.run(operations.reconstruct(call(plain), request))
+    assert answer.fields["samples"].tolist() == [[0.0] * 3]
 
 
 @pytest.mark.parametrize(
