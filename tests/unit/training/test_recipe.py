@@ -57,6 +57,11 @@ def test_a_recipe_survives_being_written_and_read_back() -> None:
         ({"name": "Not A Name"}, ['name is "Not A Name"']),
         ({"data__source": "clouds"}, ["'clouds'", "'digits'"]),
         ({"objective__k": 5, "objective__beta": 2.0}, ["k is 5 and beta 2.0"]),
+        (
+            {"directions": {"bold": "weight"}},
+            ['directions.bold is "weight"', "allowed are ink, slant and label:<class>"],
+        ),
+        ({"directions": {"Bold": "ink"}}, ["directions.Bold"]),
         ({"objective": {"kind": "adversarial"}, "fit__patience": 3}, ["patience needs a validation score"]),
     ],
 )
