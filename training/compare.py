@@ -31,12 +31,14 @@ COLOURS: Final = ("#265aa5", "#d66023", "#3a8c48", "#964b96", "#8a6d1d", "#c2405
 INK: Final = "#3c3c46"
 FAINT: Final = "#8c8c96"
 RULE: Final = "#d8d8e0"
-# Inches: of the figure, its title, its curves, a line of samples, a line of the table.
+# Inches: of the figure, its title, its curves, a line of samples, a line of the table and a run's part of it.
 WIDTH: Final = 13.0
 HEAD: Final = 0.75
 TALL: Final = 3.8
 SQUARE: Final = 3.0
 LINE: Final = 0.27
+COLUMNS: Final = (0.4, 2.8, 4.9, 7.0)  # where a line's cells start, and those of the runs
+RUN: Final = 2.0
 DPI: Final = 110
 SETTLED: Final = 0.1  # the part of a training whose curve may leave the frame
 APART: Final = "different data, not comparable"
@@ -102,7 +104,8 @@ def draw(runs: Sequence[Shown]) -> Figure:
     """All of it as one figure."""
     table = numbers(runs)
     heights = [HEAD, TALL, *[SQUARE] * len(runs), LINE * (len(table) + 2)]
-    figure = Figure(figsize=(WIDTH, sum(heights)), dpi=DPI, facecolor="white")
+    width = max(WIDTH, COLUMNS[-1] + RUN * len(runs))
+    figure = Figure(figsize=(width, sum(heights)), dpi=DPI, facecolor="white")
     head, top, *strips, foot = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     head.text(0.03, 0.55, "   ·   ".join(run.name for run in runs), size=16, color=INK, weight="bold")
     head.text(
@@ -111,7 +114,7 @@ def draw(runs: Sequence[Shown]) -> Figure:
     _draw_curves(top, runs)
     for strip, run, colour in zip(strips, runs, COLOURS * len(runs), strict=False):
         _draw_samples(strip, run, colour)
-    _draw_table(foot, table)
+    _draw_table(foot, table, width)
     return figure
 
 
@@ -211,6 +214,11 @@ class Curve:
         return f"{name}, β = {goal.beta:g}"
 
     @property
+    def style(self) -> str:
+        """Whole for rows that training did not see, broken for those that it did, dotted for samples."""
+        return "-" if self.held_out else ":" if self.name.endswith("(G(z))") else "--"
+
+    @property
     def held_out(self) -> bool:
         """Whether it is of rows that training did not see."""
         return self.name.startswith("valid_")
@@ -248,11 +256,16 @@ def _draw_curves(place: SubFigure, runs: Sequence[Shown]) -> None:
 
 def _draw_axis(ax: Axes, unit: str, curves: Sequence[Curve]) -> None:
     for curve in curves:
-        style = "-" if curve.held_out else (0, (2, 1.5))
         epochs = range(1, len(curve.values) + 1)
         mark = "." if len(epochs) < 3 else None
         ax.plot(
-            epochs, curve.values, color=curve.colour, linestyle=style, marker=mark, lw=1.6, label=curve.label
+            epochs,
+            curve.values,
+            color=curve.colour,
+            linestyle=curve.style,
+            marker=mark,
+            lw=1.6,
+            label=curve.label,
         )
     settled = np.concatenate([curve.values[int(SETTLED * len(curve.values)) :] for curve in curves])
     margin = 0.06 * float(np.ptp(settled)) or 0.5
@@ -269,7 +282,7 @@ def _draw_axis(ax: Axes, unit: str, curves: Sequence[Curve]) -> None:
 def _draw_samples(place: SubFigure, run: Shown, colour: str) -> None:
     """A line of pictures: after the epochs that are kept, and the last."""
     places = [*snapshots.EPOCHS, run.epochs]
-    axes = place.subplots(1, len(places) + 1, gridspec_kw={"wspace": 0.04, "width_ratios": [0.8, 1, 1, 1, 1]})
+    axes = place.subplots(1, len(places) + 1, gridspec_kw={"wspace": 0.04, "width_ratios": [0.9, 1, 1, 1, 1]})
     place.subplots_adjust(left=0.03, right=0.985, bottom=0.02, top=0.91)
     for ax in axes:
         ax.axis("off")
@@ -302,14 +315,16 @@ def _missing(run: Shown, epoch: int) -> str:
     return f"ended at epoch {run.epochs}" if epoch > run.epochs else "not kept"
 
 
-def _draw_table(place: SubFigure, table: Sequence[Sequence[str]]) -> None:
+def _draw_table(place: SubFigure, table: Sequence[Sequence[str]], width: float) -> None:
     """The numbers, line by line; the head in the colours of the runs."""
-    starts = [0.03, 0.22, 0.37, *np.linspace(0.53, 0.99, len(table[0]) - 2)[:-1]]
+    starts = [*COLUMNS[:3], *(COLUMNS[3] + RUN * i for i in range(len(table[0]) - 3))]
     step = 1 / (len(table) + 2)
     for i, line in enumerate(table):
         y = 1 - step * (i + 1)
         for j, (x, cell) in enumerate(zip(starts, line, strict=True)):
             colour = COLOURS[(j - 3) % len(COLOURS)] if i == 0 and j > 2 else INK
-            place.text(x, y, cell, size=9, color=colour, weight="bold" if i == 0 else "normal", va="center")
+            place.text(
+                x / width, y, cell, size=9, color=colour, weight="bold" if i == 0 else "normal", va="center"
+            )
         below = y - step / 2
         place.add_artist(Line2D([0.03, 0.985], [below, below], color=RULE, lw=0.6))
