@@ -26,14 +26,15 @@ from training.card import STRIP, is_picture
 from training.data import Rows, Splits
 from training.subject import Subject, chunks, draws
 
-LEAST_ROWS: Final = 20
+LEAST_ROWS: Final = 40
 LEAST_OF_A_KIND: Final = 10
 MOST_FITTED: Final = 20_000
 MOST_HELD_OUT: Final = 500
 STRENGTHS: Final = (-2.0, -1.0, 0.0, 1.0, 2.0)
 DRAWN: Final = np.linspace(-2, 2, 9)
 DRAWN_ROWS: Final = 6
-# A correlation of N pairs that have nothing to do with each other is below 3 / √N in all but 0.1 % of cases.
+# Deviations of artanh of a correlation, which for N pairs that have nothing to do with each other is nearly
+# normal with variance 1 / (N - 3): Fisher 1921. Chance goes beyond in a tenth of a percent of cases.
 CHANCE: Final = 3.0
 
 
@@ -146,7 +147,7 @@ def _meaning(y: Floats) -> str:
 
 def _known(attribute: str, along: Floats, y: Floats) -> float:
     """How well held-out codes tell the attribute by how far they lie along a direction, (N,)."""
-    known, chance = correlation(along, y), CHANCE / np.sqrt(len(y))
+    known, chance = correlation(along, y), np.tanh(CHANCE / np.sqrt(max(len(y) - 3, 1)))
     if known <= chance:
         raise Mistake(
             f"{attribute}: the codes of {len(y)} held-out rows tell it with a correlation of {known:.2f}; "

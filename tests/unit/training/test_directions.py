@@ -125,7 +125,7 @@ def shuffled() -> Labelled:
     [
         (without("encode"), known("kinds")[0], "has no encode"),
         (without("decode"), known("kinds")[0], "decode of this model takes no codes"),
-        (subject(FLOW), picked(none=5, some=4), "there are 18 labelled rows; needed are at least 20"),
+        (subject(FLOW), picked(none=5, some=4), "there are 18 labelled rows; needed are at least 40"),
         (subject(FLOW), picked(none=30, some=0), "every row has the label 0"),
         (subject(FLOW), picked(none=30, some=4), "8 rows have the label 1; needed are at least 10"),
         (subject(FLOW), shuffled(), "may be chance"),
@@ -138,6 +138,14 @@ def shuffled() -> Labelled:
 def test_what_is_no_direction_has_a_reason(model: Subject, labelled: Labelled, words: str) -> None:
     with pytest.raises(Mistake, match=words):
         fit(model, labelled)
+
+
+def test_a_few_rows_do_where_their_codes_tell_the_attribute_well() -> None:
+    labelled, _ = known("numbers")
+    few = dataclasses.replace(
+        labelled, fitted=labelled.fitted.spread(30), held_out=labelled.held_out.spread(10)
+    )
+    assert fit(subject(FLOW), few).correlation > 0.81  # tanh(3 / √7)
 
 
 def test_who_tells_is_kept_with_what_was_told() -> None:
