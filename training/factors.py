@@ -1,8 +1,9 @@
 """What single latents say of the factors that rows were drawn from: disentanglement, measured.
 
 A code is disentangled where one latent knows a factor and the others do not. Which latent knows it is not
-asked for, nor in which direction. A code turned within its space says as much in all, and its gap is small: not
-0, unless it is turned by half of a right angle, so a gap wants to be read beside that of factors turned at random.
+asked for, nor in which direction. A code turned within its space says as much in all, and its gap is small:
+not 0, unless it is turned by half of a right angle. A gap wants to be read beside that of factors turned at
+random.
 """
 
 from __future__ import annotations
