@@ -115,7 +115,7 @@ def test_the_ceilings_of_the_papers_come_out(name: str, ceiling: float) -> None:
 
 
 def test_the_ring_is_eight_gaussians_that_do_not_touch() -> None:
-    """At a centre the density is an eighth of one Gaussian's; the entropy is ln 8 more than one Gaussian's."""
+    """At a centre the density is an eighth of one Gaussian's; entropy is ln 8 more than one Gaussian's."""
     toy, sd = TOYS["ring"], 0.02
     peak = -math.log(8) - math.log(2 * math.pi * sd**2)
     assert toy.log_density(MODES["ring"].centres) == pytest.approx(np.full(8, peak), abs=1e-9)
