@@ -156,7 +156,7 @@ class GraphFile(Contract):
 
     Attributes:
         max_deviation: in the unit of the output that deviates most, ``None`` for somebody else's graph.
-        export_s: how long it took to write it, ``None`` for somebody else's graph.
+        export_s: processor time that it took to write it, ``None`` for somebody else's graph.
     """
 
     path: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,126}$")]

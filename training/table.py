@@ -55,8 +55,8 @@ def _preface(manifests: Iterable[Manifest], graphs: int) -> str:
         f"{graphs} graphs of {len(models)} models; the {checks} checks of their certificates all hold.\n\n"
         "*Deviation* is the largest absolute difference from the same model in float64, on 64 typical rows "
         f"in batches of {counts}; every graph was traced with 2 rows. *Epochs* says how long the model was "
-        "trained for the table, where that is less than its recipe asks for. *Export* is the time to write "
-        f"the file, on one CPU thread, with {named}. Made by `python -m training table`."
+        "trained for the table, and of how many where its recipe asks for more. *Export* is the "
+        f"processor time to write the file, on one thread, with {named}. Made by `python -m training table`."
     )
 
 
