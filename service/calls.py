@@ -21,7 +21,7 @@ from service.latents import LatentStore
 from service.noise import Address
 
 ROWS_NAMED: Final = 100  # of the rows that failed, in an answer
-LOST: Final = 1e-2  # of its size, what a row may lose on the way to its code and back; as certificates allow
+LOST: Final = 1e-2  # of its size, what a number may lose on the way to its code and back
 PIECES_IN_FLIGHT: Final = 8
 FIXED: Final = Address(0, 0, step=0)  # noise for verbs that have no seed: one draw, the same for every row
 
@@ -114,7 +114,7 @@ def _inputs(
 def check_return(call: Call, x: Array, back: Array) -> None:
     """Refuse rows that a bijection does not give back, as happens far out: their codes had too few digits.
 
-    The size of a row is that of its largest number, or of the probe's, if that is larger.
+    Each number may lose a part of its size, or of the largest in the probe's rows, if that is larger.
 
     Args:
         x: data, (B, ...).
@@ -125,13 +125,13 @@ def check_return(call: Call, x: Array, back: Array) -> None:
     """
     if call.manifest.grades.latents != "bijection":
         return
-    lost = np.abs(back.astype(np.float64) - x).reshape(len(x), -1).max(axis=1)
-    size = np.abs(x.astype(np.float64)).reshape(len(x), -1).max(axis=1)
-    failed = np.flatnonzero(lost > LOST * np.maximum(size, facts(call.served).typical_size))
+    sent = x.reshape(len(x), -1).astype(np.float64)
+    lost = np.abs(back.reshape(sent.shape) - sent) / np.maximum(np.abs(sent), facts(call.served).typical_size)
+    failed = np.flatnonzero((lost > LOST).any(axis=1))
     if len(failed):
         raise RowFailed(
-            f"{call.manifest.name} does not give back {len(failed)} of {len(x)} rows, row {failed[0]} is "
-            f"{lost[failed[0]]:.3g} away from itself; the others can be sent again without them",
+            f"{call.manifest.name} does not give back {len(failed)} of {len(x)} rows: a number comes back "
+            f"{lost[failed[0]].max():.3g} of its size away; the others can be sent again without them",
             failed[:ROWS_NAMED].tolist(),
         )
 

@@ -26,7 +26,7 @@ class Facts:
         low, high: bounds of each dimension, (D,), or (1,) for all alike; ``None`` where nothing is bounded.
         lattice: which dimensions are whole numbers, or ``None``.
         scores: of held-out rows, ascending, in nats, or ``None``.
-        typical_size: of the largest number in the rows of data that the probe of encode holds, or 0.
+        typical_size: of the largest number in the rows of data that the probe of encode holds, at least tiny.
         directions: what strength 1 adds to a code, of the latents' shape, by name; float64.
     """
 
@@ -104,7 +104,8 @@ def _facts(manifest: Manifest) -> Facts:
 def _typical_size(manifest: Manifest) -> float:
     encode = manifest.entry_points.get("encode")
     tensor = encode.input("data") if encode else None
-    return 0.0 if tensor is None else float(np.abs(manifest.probes["encode"].inputs[tensor.name]).max())
+    size = 0.0 if tensor is None else float(np.abs(manifest.probes["encode"].inputs[tensor.name]).max())
+    return max(size, float(np.finfo(np.float32).tiny))  # something to divide by
 
 
 def _directions(manifest: Manifest) -> dict[str, Array]:

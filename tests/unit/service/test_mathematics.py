@@ -94,6 +94,18 @@ def test_typicality_ranks_on_both_sides() -> None:
     np.testing.assert_allclose(typicality(scores, held_out), expected)
 
 
+def test_typicality_is_what_counting_gives() -> None:
+    rng = np.random.default_rng(3)
+    held_out = np.sort(rng.integers(0, 9, size=37).astype(float))  # with many ties
+    scores = np.arange(-2.0, 11.0, 0.5)
+
+    def counted(score: float) -> float:
+        below, above = sum(held_out <= score), sum(held_out >= score)
+        return float(min(1, 2 * min((below + 1) / 38, (above + 1) / 38)))
+
+    np.testing.assert_allclose(typicality(scores, held_out), [counted(score) for score in scores])
+
+
 def test_a_status_says_where_a_score_lies() -> None:
     scores = np.array([0.5, 1.0, 3.0, 3.5, -np.inf, np.nan])
     assert statuses(scores, np.array([1.0, 2.0, 3.0])) == [
