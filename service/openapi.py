@@ -24,10 +24,13 @@ from models.manifest import (
 )
 from service.errors import PROBLEM_JSON
 from service.routes import ROUTES, Route
-from service.wire import JSON, NPY, PNG
+from service.wire import CSV, JSON, NDJSON, NPY, PNG
 
 REF: Final = "#/components/schemas/{model}"
 BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
+LINES: Final = {
+    "schema": {"type": "string", "description": "one row a line; CSV for tables, with their columns"}
+}
 
 Row = list[Any]
 
@@ -294,4 +297,6 @@ def _success(route: Route) -> dict[str, Any]:
     }
     if route.pictures:
         content[PNG] = BINARY
+    if route.lines:
+        content |= {NDJSON: LINES, CSV: LINES}
     return {"description": "the answer, in the form that Accept asks for", "content": content}

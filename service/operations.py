@@ -42,7 +42,8 @@ from service.schemas import (
     rows,
     show,
 )
-from service.wire import Answer, Stream, is_pictures
+from service.streams import Stream, columns
+from service.wire import Answer, is_pictures
 
 BESIDE_CODES: Final[tuple[Role, ...]] = ("std", "residual")
 DEFAULT_K: Final = 64
@@ -55,7 +56,7 @@ Array = NDArray[Any]
 
 async def sample(call: Call, request: SampleRequest) -> Answer:
     """Rows ``offset`` to ``offset + n`` of a seed."""
-    _at_most(call.max_rows, "/n", request.n)
+    _at_most(call.max_rows, "/n", request.n, ", or any number streamed as npy, NDJSON or, for tables, CSV")
     seed = _seed(call, request)
     label = labels(call.manifest, ("decode",), request.label, request.n)
     samples = await _samples(call, request, Address(seed, request.offset), request.n, label)
@@ -79,7 +80,8 @@ def sample_stream(call: Call, request: SampleRequest, patience_s: float) -> Stre
     tensor = call.gives("decode", "data")
     fields = {**call.named(), "seed": seed, "offset": request.offset}
     pieces = _ahead(_pieces(call, request, seed, patience_s))
-    return Stream(fields, (request.n, *tensor.row_shape), np.dtype(tensor.dtype), pieces)
+    shape = (request.n, *tensor.row_shape)
+    return Stream(fields, shape, np.dtype(tensor.dtype), pieces, columns(call.manifest.data))
 
 
 async def encode(call: Call, request: EncodeRequest) -> Answer:
@@ -159,9 +161,9 @@ async def loglik(call: Call, request: LoglikRequest) -> Answer:
 # What requests bring
 
 
-def _at_most(limit: int, field: str, value: int) -> None:
+def _at_most(limit: int, field: str, value: int, otherwise: str = "") -> None:
     if value > limit:
-        raise TooLarge(f"{field} is {value}; allowed: at most {limit}", field=field, limit=limit)
+        raise TooLarge(f"{field} is {value}; allowed: at most {limit}{otherwise}", field=field, limit=limit)
 
 
 def _seed(call: Call, request: SampleRequest) -> int:

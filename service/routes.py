@@ -31,23 +31,24 @@ from service.errors import (
 from service.facts import require
 from service.lifecycle import Lifecycle
 from service.metrics import NO_MODEL
+from service.streams import Stream, columns, send_stream
 from service.watch import Receive, Watch
 from service.wire import (
+    CSV,
     JSON,
+    NDJSON,
     NPY,
     PNG,
     Answer,
     Array,
     Reply,
     Send,
-    Stream,
     encode,
     is_pictures,
     preferred,
     problem,
     read_npy,
     send_reply,
-    send_stream,
 )
 
 MAX_PICTURES: Final = 1024
@@ -69,6 +70,7 @@ class Route:
         array: the field that an npy body is.
         operation: what answers.
         pictures: whether the answer may be a PNG.
+        lines: whether the answer may be lines, one a row.
     """
 
     verb: Verb
@@ -77,6 +79,7 @@ class Route:
     query: type[schemas.Request] | None = None
     array: str | None = None
     pictures: bool = True
+    lines: bool = False
 
     @property
     def path(self) -> str:
@@ -84,7 +87,7 @@ class Route:
 
 
 ROUTES: Final = (
-    Route("sample", schemas.SampleRequest, operations.sample),
+    Route("sample", schemas.SampleRequest, operations.sample, lines=True),
     Route("encode", schemas.EncodeRequest, operations.encode, schemas.EncodeQuery, "inputs", pictures=False),
     Route("decode", schemas.DecodeRequest, operations.decode, schemas.DecodeQuery, "latents"),
     Route(
@@ -105,6 +108,7 @@ class Begun:
 
     stream: Stream
     first: Array
+    media: str
 
 
 class Endpoint:
@@ -186,9 +190,9 @@ class Exchange:
         settings = self._life.settings
         max_rows = min(settings.max_rows, MAX_PICTURES) if media == PNG else settings.max_rows
         call = Call(served, self._life.store, self._started + patience_s, max_rows, engine.models)
-        if media == NPY and isinstance(request, schemas.SampleRequest) and operations.is_long(call, request):
+        if isinstance(request, schemas.SampleRequest) and _in_pieces(media, call, request):
             stream = operations.sample_stream(call, request, patience_s)
-            return Begun(stream, await anext(stream.pieces))
+            return Begun(stream, await anext(stream.pieces), media)
         return await encode(await self._route.operation(call, request), media)
 
     def _patience_s(self) -> float:
@@ -280,12 +284,18 @@ class Exchange:
         accept = self._headers.get(b"accept")
         if accept is None or accept == b"*/*" or accept == b"application/json":
             return JSON
-        offered = (JSON, NPY, PNG) if self._route.pictures and is_pictures(space) else (JSON, NPY)
+        offered = self._offered(space)
         media = preferred(accept.decode("latin1"), offered)
         if media is None:
             seen = schemas.show(accept.decode("latin1"))
             raise NotAcceptable(f"Accept is {seen}; allowed: {', '.join(offered)}", offered=list(offered))
         return media
+
+    def _offered(self, space: DataSpace) -> tuple[str, ...]:
+        """The forms of this model's answers, ours first."""
+        pictures = (PNG,) if self._route.pictures and is_pictures(space) else ()
+        table = (CSV,) if self._route.lines and columns(space) else ()
+        return (JSON, NPY, *pictures, *((NDJSON,) if self._route.lines else ()), *table)
 
     def _refusal(self, error: ServiceError) -> Reply:
         self._life.metrics.rejected(error.code)
@@ -300,7 +310,7 @@ class Exchange:
         self._status = 200
         watch.forget_deadline()
         try:
-            await send_stream(begun.stream, begun.first, send, stall_s)
+            await send_stream(begun.stream, begun.first, begun.media, send, stall_s)
         except asyncio.CancelledError:
             self._status = HUNG_UP
             if watch.ended is None:
@@ -314,6 +324,11 @@ class Exchange:
     def count(self) -> None:
         """Add this exchange to the metrics."""
         self._life.metrics.answered(self._route.verb, self._model, self._status, self._started)
+
+
+def _in_pieces(media: str, call: Call, request: schemas.SampleRequest) -> bool:
+    """Whether the answer is sent as it is made; lines always are."""
+    return media in (NDJSON, CSV) or (media == NPY and operations.is_long(call, request))
 
 
 def _too_large(seen: str, limit: int) -> BodyTooLarge:

@@ -10,7 +10,7 @@ import ast
 import asyncio
 import io
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -26,6 +26,8 @@ from service.errors import PROBLEM_JSON, InvalidInput, ServiceError
 JSON: Final = "application/json"
 NPY: Final = "application/x-npy"
 PNG: Final = "image/png"
+NDJSON: Final = "application/x-ndjson"
+CSV: Final = "text/csv"
 
 SLICE_BYTES: Final = 128 * 1024  # of one array; about half a millisecond of JSON
 HEADER_ROWS: Final = 64  # per-row members fit into headers up to here
@@ -56,20 +58,6 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
-    """An answer too large to hold: the main array comes in pieces, in order.
-
-    Attributes:
-        shape: of the whole array.
-    """
-
-    fields: dict[str, Any]
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    pieces: AsyncGenerator[Array, None]
-
-
-@dataclass(frozen=True, slots=True)
 class Reply:
     """A response ready to be sent."""
 
@@ -94,34 +82,6 @@ async def send_reply(reply: Reply, send: Send) -> None:
     ]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
-
-
-async def send_stream(stream: Stream, first: Array, send: Send, stall_s: float) -> None:
-    """Send a large array as npy: the true header first, then the pieces as they come.
-
-    Args:
-        first: the first piece, made before there is no way back from a status of 200.
-
-    Raises:
-        TimeoutError: if the caller takes no more bytes for ``stall_s``.
-    """
-    head = npy_header(stream.shape, stream.dtype.str)
-    length = len(head) + math.prod(stream.shape) * stream.dtype.itemsize
-    headers = [
-        (b"content-type", NPY.encode()),
-        (b"content-length", b"%d" % length),
-        *_member_headers(stream.fields, ""),
-    ]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await _send_part(head + first.tobytes(), send, stall_s)
-    async for piece in stream.pieces:
-        await _send_part(piece.tobytes(), send, stall_s)
-    await send({"type": "http.response.body", "body": b""})
-
-
-async def _send_part(body: bytes, send: Send, stall_s: float) -> None:
-    async with asyncio.timeout(stall_s):
-        await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
 def is_pictures(space: DataSpace) -> bool:
@@ -162,7 +122,7 @@ async def encode(answer: Answer, media: str) -> Reply:
     if media == JSON:
         return Reply(200, JSON, await _json(answer.fields))
     array = answer.fields[answer.main]
-    headers = _member_headers(answer.fields, answer.main)
+    headers = member_headers(answer.fields, answer.main)
     if media == NPY:
         array = np.ascontiguousarray(array)
         return Reply(200, NPY, npy_header(array.shape, array.dtype.str) + array.tobytes(), headers)
@@ -195,7 +155,7 @@ async def _json_array(array: Array) -> bytes:
     return b"[" + b",".join(parts) + b"]"
 
 
-def _member_headers(fields: dict[str, Any], main: str) -> Headers:
+def member_headers(fields: dict[str, Any], main: str) -> Headers:
     """``X-Pushforward-Log-Likelihood`` and the like: what JSON would say beside the main array."""
     said = {name: _header_value(value) for name, value in fields.items() if name != main}
     return [
