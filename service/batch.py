@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.manifest import EntryPoint, Law, Manifest, Tensor
+from models.noise import Address, draw
 from service.backends import Graph, GraphError
-from service.noise import Address, draw
 
 Array = NDArray[Any]
 Input = Array | Address

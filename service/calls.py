@@ -11,14 +11,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models import noise
 from models.manifest import EntryName, Manifest, Role, Tensor
-from service import noise
+from models.noise import Address
 from service.batch import Input, Rows
 from service.engine import Served
 from service.errors import RowFailed
 from service.facts import facts
 from service.latents import LatentStore
-from service.noise import Address
 
 ROWS_NAMED: Final = 100  # of the rows that failed, in an answer
 LOST: Final = 1e-2  # of its size, what a number may lose on the way to its code and back

@@ -18,14 +18,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models import noise
 from models.manifest import EntryName, Manifest, Role
-from service import noise
+from models.noise import Address
 from service.calls import Call, check_return, in_turns, log_weights, run
 from service.errors import LatentSpaceMismatch, TooLarge, UnknownLatent
 from service.facts import facts, labels, move, require
 from service.latents import concatenated, id_key, latent_ids, paced, recalled, row_keys, separated, split_id
 from service.mathematics import bits_per_dim, lerp, log_mean_exp, slerp, statuses, typicality
-from service.noise import Address
 from service.schemas import (
     MAX_SAFE_INTEGER,
     AddressEnd,

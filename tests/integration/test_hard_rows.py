@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.base import Model
 from models.manifest import Calibration, Certificate, DataSpace, Manifest, Role
-from service.noise import Address, draw
+from models.noise import Address, draw
 from tests.integration.conftest import NPY, Client, dump, load, serving
 from tests.unit.models.zoo import ZOO, draw_rows, make
 from training.artifact import entry_points, one_thread, probes, provenance, publish, staged

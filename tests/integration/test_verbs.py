@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from service.noise import Address, draw
+from models.noise import Address, draw
 from tests.graphs import coded, linear_map, linear_scores
 from tests.integration.conftest import NPY, PNG, Client, load, serving
 

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.noise import Address, draw
 from service.backends import DeviceLost, DeviceMissing
 from service.engine import Engine
 from service.errors import CapabilityAbsent, Draining, EngineDead, UnknownModel, UnknownVersion
 from service.lane import LaneObserver, NoObserver
-from service.noise import Address, draw
 from service.settings import Settings
 from tests import graphs
 from tests.unit.service.test_lane import looped

@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from models.noise import Address, draw
 from service.artifact import open_artifact
 from service.backends import DeviceLost, GraphError, OnnxGraph, OutOfMemory
 from service.batch import Stage
 from service.costs import Costs
 from service.errors import DeadlinePassed, Draining, EngineDead, QueueFull
 from service.lane import Lane, Rows, Worker
-from service.noise import Address, draw
 from tests import graphs
 
 Array = NDArray[Any]

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from models.manifest import FILE_NAME, LatentSpace, Law, Manifest
+from models.noise import Address, draw
 from service import operations
 from service.batch import Rows
 from service.calls import Call, in_turns
 from service.engine import Served
 from service.errors import InvalidInput, QueueFull, RowFailed
 from service.latents import LatentStore
-from service.noise import Address, draw
 from service.schemas import (
     EncodeRequest,
     InputEnd,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.manifest import Law
-from service.noise import LAST, LATENT, NOISE, Address, draw, philox
+from models.noise import LAST, LATENT, NOISE, Address, draw, philox
 
 NORMAL = NormalDist()
 LAWS: tuple[Law, ...] = ("standard_normal", "uniform", "logistic")
