@@ -24,7 +24,7 @@ from models.manifest import (
 )
 from service.errors import PROBLEM_JSON
 from service.routes import ROUTES, Route
-from service.wire import CSV, JSON, NDJSON, NPY, PNG
+from service.wire import CSV, JSON, NDJSON, NPY, NPZ, PNG
 
 REF: Final = "#/components/schemas/{model}"
 BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
@@ -152,13 +152,20 @@ class Limits(Reported):
 
 
 class HeldOut(Reported):
-    """The scores among which p-values are ranks."""
+    """The scores among which p-values are ranks.
+
+    Attributes:
+        edges: of the bins of their histogram, one more than there are counts.
+        counts: scores in each bin.
+    """
 
     rows: int
     k: int
     seed: int
     lowest: float
     highest: float
+    edges: list[float]
+    counts: list[int]
 
 
 class Control(Reported):
@@ -294,6 +301,7 @@ def _success(route: Route) -> dict[str, Any]:
     content: dict[str, Any] = {
         JSON: {"schema": {"$ref": REF.format(model=ANSWERS[route.verb].__name__)}},
         NPY: BINARY,
+        NPZ: BINARY,
     }
     if route.pictures:
         content[PNG] = BINARY

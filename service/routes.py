@@ -38,6 +38,7 @@ from service.wire import (
     JSON,
     NDJSON,
     NPY,
+    NPZ,
     PNG,
     Answer,
     Array,
@@ -295,7 +296,7 @@ class Exchange:
         """The forms of this model's answers, ours first."""
         pictures = (PNG,) if self._route.pictures and is_pictures(space) else ()
         table = (CSV,) if self._route.lines and columns(space) else ()
-        return (JSON, NPY, *pictures, *((NDJSON,) if self._route.lines else ()), *table)
+        return (JSON, NPY, NPZ, *pictures, *((NDJSON,) if self._route.lines else ()), *table)
 
     def _refusal(self, error: ServiceError) -> Reply:
         self._life.metrics.rejected(error.code)

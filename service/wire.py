@@ -1,4 +1,4 @@
-"""Bytes to arrays and arrays to bytes: JSON, npy and PNG, each read once and written once.
+"""Bytes to arrays and arrays to bytes: JSON, npy, npz and PNG, each read once and written once.
 
 Large JSON is written in slices that give way to the event loop, because the encoder holds the interpreter
 lock; pictures are drawn in a thread, because compression does not.
@@ -25,6 +25,7 @@ from service.errors import PROBLEM_JSON, InvalidInput, ServiceError
 
 JSON: Final = "application/json"
 NPY: Final = "application/x-npy"
+NPZ: Final = "application/x-npz"
 PNG: Final = "image/png"
 NDJSON: Final = "application/x-ndjson"
 CSV: Final = "text/csv"
@@ -121,6 +122,8 @@ async def encode(answer: Answer, media: str) -> Reply:
     """Write an answer in the form that was asked for."""
     if media == JSON:
         return Reply(200, JSON, await _json(answer.fields))
+    if media == NPZ:
+        return Reply(200, NPZ, await asyncio.to_thread(npz, answer.fields))
     array = answer.fields[answer.main]
     headers = member_headers(answer.fields, answer.main)
     if media == NPY:
@@ -129,6 +132,14 @@ async def encode(answer: Answer, media: str) -> Reply:
     assert answer.display is not None
     body = await asyncio.to_thread(grid, array, answer.display, answer.columns)
     return Reply(200, PNG, body, headers)
+
+
+def npz(fields: dict[str, Any]) -> bytes:
+    """Every member as an array of its own, to the bit; no pickle, no compression."""
+    buffer = io.BytesIO()
+    members = {name: np.asarray(value) for name, value in fields.items() if value is not None}
+    np.savez(buffer, allow_pickle=False, **members)
+    return buffer.getvalue()
 
 
 async def _json(fields: dict[str, Any]) -> bytes:

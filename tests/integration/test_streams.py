@@ -60,7 +60,7 @@ async def test_pictures_are_no_table_and_other_verbs_have_no_lines(client: Clien
     body = {"model": "image-gan", "n": 2}
     answer = await client.post("/sample", json=body, headers={"Accept": CSV})
     assert reason(answer, 406, "not_acceptable")["offered"] == [
-        JSON, "application/x-npy", "image/png", NDJSON
+        JSON, "application/x-npy", "application/x-npz", "image/png", NDJSON
     ]  # fmt: skip
     body = {"model": "linear", "inputs": [[0.0, 0.0, 0.0]]}
     reason(await client.post("/loglik", json=body, headers={"Accept": NDJSON}), 406, "not_acceptable")

@@ -19,6 +19,7 @@ from service.errors import InvalidInput, QueueFull
 from service.wire import (
     JSON,
     NPY,
+    NPZ,
     PNG,
     SLICE_BYTES,
     Answer,
@@ -154,6 +155,23 @@ def test_npy_says_the_rest_in_headers() -> None:
         b"x-pushforward-log-likelihood": b"0.5",
         b"x-pushforward-cached": b"true,false",
     }
+
+
+def test_npz_has_every_member_to_the_bit() -> None:
+    x = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
+    fields = {
+        "model": "a",
+        "k": 5,
+        "samples": x,
+        "score": np.array([-np.inf, np.nan]),
+        "ids": ["x", "yz"],
+        "p": None,
+    }
+    found = np.load(io.BytesIO(written(fields, NPZ)), allow_pickle=False)
+    assert set(found) == {"model", "k", "samples", "score", "ids"}
+    assert (found["samples"].dtype, found["samples"].tobytes()) == (x.dtype, x.tobytes())
+    assert (str(found["model"]), int(found["k"]), found["ids"].tolist()) == ("a", 5, ["x", "yz"])
+    assert np.array_equal(found["score"], fields["score"], equal_nan=True)
 
 
 def picture(body: bytes) -> np.ndarray:
