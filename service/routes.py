@@ -1,15 +1,11 @@
 """The hot verbs: one plain ASGI endpoint, parametrised by a row of a table.
 
-It parses once, fixes the deadline, hands the call to an operation, and writes the answer once. A request
-that waits is watched: a caller who hung up, or a deadline that passed, cancels the work.
+It parses once, hands the call to an operation, and writes the answer once.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -20,18 +16,11 @@ from pydantic import ValidationError
 from models.manifest import DataSpace, Verb
 from service import operations, schemas
 from service.calls import Call
-from service.errors import (
-    BodyTooLarge,
-    DeadlinePassed,
-    Internal,
-    NotAcceptable,
-    ServiceError,
-    UnsupportedMediaType,
-)
+from service.errors import NotAcceptable, UnsupportedMediaType
+from service.exchange import Begun, Exchange, Scope
 from service.facts import require
 from service.lifecycle import Lifecycle
-from service.metrics import NO_MODEL
-from service.streams import Stream, columns, send_stream
+from service.streams import columns
 from service.watch import Receive, Watch
 from service.wire import (
     CSV,
@@ -41,7 +30,6 @@ from service.wire import (
     NPZ,
     PNG,
     Answer,
-    Array,
     Reply,
     Send,
     encode,
@@ -49,16 +37,9 @@ from service.wire import (
     preferred,
     problem,
     read_npy,
-    send_reply,
 )
 
 MAX_PICTURES: Final = 1024
-HUNG_UP: Final = 499  # the status under which callers who left are counted
-TIMEOUT_HEADER: Final = b"x-request-timeout-ms"
-LOG: Final = logging.getLogger("pushforward")
-
-Scope = MutableMapping[str, Any]
-Headers = dict[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +80,6 @@ ROUTES: Final = (
 )
 
 
-class HungUp(Exception):
-    """The caller left while the body was read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A stream whose first piece is there."""
-
-    stream: Stream
-    first: Array
-    media: str
-
-
 class Endpoint:
     """The ASGI application behind one verb."""
 
@@ -120,64 +88,17 @@ class Endpoint:
         self._life = life
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(self._route, self._life, scope, receive)
-        self._life.enter()
-        try:
-            await exchange.serve(send)
-        finally:
-            self._life.leave()
-            exchange.count()
+        await VerbExchange(self._route, self._life, scope, receive).exchange(send)
 
 
-class Exchange:
-    """One request and its answer."""
+class VerbExchange(Exchange):
+    """One call of a verb."""
 
-    __slots__ = ("_headers", "_life", "_model", "_receive", "_route", "_scope", "_started", "_status")
+    __slots__ = ("_route",)
 
     def __init__(self, route: Route, life: Lifecycle, scope: Scope, receive: Receive) -> None:
-        self._started = time.monotonic()
+        super().__init__(route.verb, problem, life, scope, receive)
         self._route = route
-        self._life = life
-        self._scope = scope
-        self._receive = receive
-        self._headers: Headers = dict(scope["headers"])
-        self._model = NO_MODEL
-        self._status = HUNG_UP
-
-    async def serve(self, send: Send) -> None:
-        """Answer, whatever happens, unless nobody is there to be answered."""
-        try:
-            patience_s = self._patience_s()
-        except ServiceError as error:
-            await self._send(self._refusal(error), send)
-            return
-        watch = Watch(self._receive, self._started + patience_s)
-        try:
-            outcome = await self._outcome(watch, patience_s)
-            if isinstance(outcome, Begun):
-                await self._send_stream(outcome, watch, patience_s, send)
-        finally:
-            watch.stop()
-        if isinstance(outcome, Reply):
-            await self._send(outcome, send)
-
-    async def _outcome(self, watch: Watch, patience_s: float) -> Reply | Begun | None:
-        """The result or the reason why there is none; ``None`` if nobody waits for it."""
-        try:
-            return await self._work(watch, patience_s)
-        except HungUp:
-            return None
-        except asyncio.CancelledError:
-            if watch.ended is None:
-                raise
-            if watch.ended == "hung up":
-                return None
-            return self._refusal(DeadlinePassed(f"no answer within {patience_s * 1000:g} ms"))
-        except ServiceError as error:
-            return self._refusal(error)
-        except Exception:
-            LOG.exception("%s failed", self._route.path)
-            return self._refusal(Internal("the service made a mistake; its log says which"))
 
     async def _work(self, watch: Watch, patience_s: float) -> Reply | Begun:
         engine = self._life.engine()
@@ -190,56 +111,11 @@ class Exchange:
         media = self._media(served.manifest.data)
         settings = self._life.settings
         max_rows = min(settings.max_rows, MAX_PICTURES) if media == PNG else settings.max_rows
-        call = Call(served, self._life.store, self._started + patience_s, max_rows, engine.models)
+        call = self._call(engine, served, patience_s, max_rows)
         if isinstance(request, schemas.SampleRequest) and _in_pieces(media, call, request):
             stream = operations.sample_stream(call, request, patience_s)
             return Begun(stream, await anext(stream.pieces), media)
         return await encode(await self._route.operation(call, request), media)
-
-    def _patience_s(self) -> float:
-        """How long this caller waits; the service's own bound is the longest."""
-        longest = self._life.settings.deadline_ms
-        asked = self._headers.get(TIMEOUT_HEADER)
-        if asked is None:
-            return longest / 1000
-        try:
-            ms = float(asked)
-        except ValueError:
-            ms = 0.0
-        if not 0 < ms < float("inf"):
-            raise schemas.refuse(
-                "header X-Request-Timeout-Ms", schemas.show(asked.decode("latin1")), "ms > 0"
-            )
-        return min(ms, longest) / 1000
-
-    async def _body(self) -> bytes:
-        """The whole body, as long as it fits."""
-        limit = int(self._life.settings.max_body_mb * 1e6)
-        announced = self._headers.get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > limit:
-            raise _too_large(f"{announced.decode('latin1')} bytes", limit)
-        message = await self._receive()
-        body: bytes = message.get("body", b"")
-        if message.get("more_body"):
-            body = await self._rest(body, limit)
-        elif message["type"] == "http.disconnect":
-            raise HungUp
-        if len(body) > limit:
-            raise _too_large(f"{len(body)} bytes", limit)
-        return body
-
-    async def _rest(self, first: bytes, limit: int) -> bytes:
-        parts, size = [first], len(first)
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise HungUp
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > limit:
-                raise _too_large(f"more than {limit} bytes", limit)
-            if not message.get("more_body"):
-                return b"".join(parts)
 
     def _parse(self, body: bytes) -> schemas.Request:
         if self._headers.get(b"content-encoding", b"identity") != b"identity":
@@ -298,42 +174,10 @@ class Exchange:
         table = (CSV,) if self._route.lines and columns(space) else ()
         return (JSON, NPY, NPZ, *pictures, *((NDJSON,) if self._route.lines else ()), *table)
 
-    def _refusal(self, error: ServiceError) -> Reply:
-        self._life.metrics.rejected(error.code)
-        return problem(error)
-
-    async def _send(self, reply: Reply, send: Send) -> None:
-        self._status = reply.status
-        await send_reply(reply, send)
-
-    async def _send_stream(self, begun: Begun, watch: Watch, stall_s: float, send: Send) -> None:
-        """From here on the only way to say that something failed is to break the connection off."""
-        self._status = 200
-        watch.forget_deadline()
-        try:
-            await send_stream(begun.stream, begun.first, begun.media, send, stall_s)
-        except asyncio.CancelledError:
-            self._status = HUNG_UP
-            if watch.ended is None:
-                raise
-        except (ServiceError, TimeoutError) as error:
-            self._status = HUNG_UP if isinstance(error, TimeoutError) else error.status
-            LOG.warning("%s broken off: %s", self._route.path, error or "the caller takes no more bytes")
-        finally:
-            await begun.stream.pieces.aclose()
-
-    def count(self) -> None:
-        """Add this exchange to the metrics."""
-        self._life.metrics.answered(self._route.verb, self._model, self._status, self._started)
-
 
 def _in_pieces(media: str, call: Call, request: schemas.SampleRequest) -> bool:
     """Whether the answer is sent as it is made; lines always are."""
     return media in (NDJSON, CSV) or (media == NPY and operations.is_long(call, request))
-
-
-def _too_large(seen: str, limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"the body has {seen}; allowed: {limit}", limit=limit)
 
 
 def _nested(fields: Mapping[str, str]) -> dict[str, Any]:

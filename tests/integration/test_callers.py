@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from service.routes import HUNG_UP
+from service.exchange import HUNG_UP
 from tests.integration.conftest import NPY, Client, serving
 
 pytestmark = pytest.mark.anyio

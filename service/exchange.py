@@ -1,0 +1,214 @@
+"""One request and its answer, whatever the words: read once, watched while it waits, answered once.
+
+The deadline is fixed before the body is read. A request that waits is watched: a caller who hung up, or a
+deadline that passed, cancels the work. What the body means, and how a refusal is worded, is left to those
+who know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from service import schemas
+from service.calls import Call
+from service.engine import Engine, Served
+from service.errors import BodyTooLarge, DeadlinePassed, Internal, ServiceError
+from service.lifecycle import Lifecycle
+from service.metrics import NO_MODEL
+from service.streams import Stream, send_stream
+from service.watch import Receive, Watch
+from service.wire import Array, Reply, Send, send_reply
+
+HUNG_UP: Final = 499  # the status under which callers who left are counted
+TIMEOUT_HEADER: Final = b"x-request-timeout-ms"
+LOG: Final = logging.getLogger("pushforward")
+
+Scope = MutableMapping[str, Any]
+Headers = dict[bytes, bytes]
+
+
+class HungUp(Exception):
+    """The caller left while the body was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A stream whose first piece is there."""
+
+    stream: Stream
+    first: Array
+    media: str
+
+
+class Exchange(ABC):
+    """One request and its answer.
+
+    Args:
+        verb: under which the exchange is counted.
+        wording: how a reason becomes an answer.
+    """
+
+    __slots__ = (
+        "_headers",
+        "_life",
+        "_model",
+        "_receive",
+        "_scope",
+        "_started",
+        "_status",
+        "_verb",
+        "_wording",
+    )
+
+    def __init__(
+        self,
+        verb: str,
+        wording: Callable[[ServiceError], Reply],
+        life: Lifecycle,
+        scope: Scope,
+        receive: Receive,
+    ) -> None:
+        self._started = time.monotonic()
+        self._verb = verb
+        self._wording = wording
+        self._life = life
+        self._scope = scope
+        self._receive = receive
+        self._headers: Headers = dict(scope["headers"])
+        self._model = NO_MODEL
+        self._status = HUNG_UP
+
+    async def exchange(self, send: Send) -> None:
+        """Answer, and be counted."""
+        self._life.enter()
+        try:
+            await self._serve(send)
+        finally:
+            self._life.leave()
+            self._life.metrics.answered(self._verb, self._model, self._status, self._started)
+
+    @abstractmethod
+    async def _work(self, watch: Watch, patience_s: float) -> Reply | Begun:
+        """Read the body and make the answer.
+
+        Raises:
+            ServiceError: the reason why there is none.
+        """
+
+    async def _serve(self, send: Send) -> None:
+        """Answer, whatever happens, unless nobody is there to be answered."""
+        try:
+            patience_s = self._patience_s()
+        except ServiceError as error:
+            await self._send(self._refusal(error), send)
+            return
+        watch = Watch(self._receive, self._started + patience_s)
+        try:
+            outcome = await self._outcome(watch, patience_s)
+            if isinstance(outcome, Begun):
+                await self._send_stream(outcome, watch, patience_s, send)
+        finally:
+            watch.stop()
+        if isinstance(outcome, Reply):
+            await self._send(outcome, send)
+
+    async def _outcome(self, watch: Watch, patience_s: float) -> Reply | Begun | None:
+        """The result or the reason why there is none; ``None`` if nobody waits for it."""
+        try:
+            return await self._work(watch, patience_s)
+        except HungUp:
+            return None
+        except asyncio.CancelledError:
+            if watch.ended is None:
+                raise
+            if watch.ended == "hung up":
+                return None
+            return self._refusal(DeadlinePassed(f"no answer within {patience_s * 1000:g} ms"))
+        except ServiceError as error:
+            return self._refusal(error)
+        except Exception:
+            LOG.exception("%s failed", self._verb)
+            return self._refusal(Internal("the service made a mistake; its log says which"))
+
+    def _call(self, engine: Engine, served: Served, patience_s: float, max_rows: int) -> Call:
+        """What an operation needs of this request beside its body."""
+        return Call(served, self._life.store, self._started + patience_s, max_rows, engine.models)
+
+    def _patience_s(self) -> float:
+        """How long this caller waits; the service's own bound is the longest."""
+        longest = self._life.settings.deadline_ms
+        asked = self._headers.get(TIMEOUT_HEADER)
+        if asked is None:
+            return longest / 1000
+        try:
+            ms = float(asked)
+        except ValueError:
+            ms = 0.0
+        if not 0 < ms < float("inf"):
+            raise schemas.refuse(
+                "header X-Request-Timeout-Ms", schemas.show(asked.decode("latin1")), "ms > 0"
+            )
+        return min(ms, longest) / 1000
+
+    async def _body(self) -> bytes:
+        """The whole body, as long as it fits."""
+        limit = int(self._life.settings.max_body_mb * 1e6)
+        announced = self._headers.get(b"content-length", b"0")
+        if announced.isdigit() and int(announced) > limit:
+            raise _too_large(f"{announced.decode('latin1')} bytes", limit)
+        message = await self._receive()
+        body: bytes = message.get("body", b"")
+        if message.get("more_body"):
+            body = await self._rest(body, limit)
+        elif message["type"] == "http.disconnect":
+            raise HungUp
+        if len(body) > limit:
+            raise _too_large(f"{len(body)} bytes", limit)
+        return body
+
+    async def _rest(self, first: bytes, limit: int) -> bytes:
+        parts, size = [first], len(first)
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise HungUp
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > limit:
+                raise _too_large(f"more than {limit} bytes", limit)
+            if not message.get("more_body"):
+                return b"".join(parts)
+
+    def _refusal(self, error: ServiceError) -> Reply:
+        self._life.metrics.rejected(error.code)
+        return self._wording(error)
+
+    async def _send(self, reply: Reply, send: Send) -> None:
+        self._status = reply.status
+        await send_reply(reply, send)
+
+    async def _send_stream(self, begun: Begun, watch: Watch, stall_s: float, send: Send) -> None:
+        """From here on the only way to say that something failed is to break the connection off."""
+        self._status = 200
+        watch.forget_deadline()
+        try:
+            await send_stream(begun.stream, begun.first, begun.media, send, stall_s)
+        except asyncio.CancelledError:
+            self._status = HUNG_UP
+            if watch.ended is None:
+                raise
+        except (ServiceError, TimeoutError) as error:
+            self._status = HUNG_UP if isinstance(error, TimeoutError) else error.status
+            LOG.warning("%s broken off: %s", self._verb, error or "the caller takes no more bytes")
+        finally:
+            await begun.stream.pieces.aclose()
+
+
+def _too_large(seen: str, limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body has {seen}; allowed: {limit}", limit=limit)
