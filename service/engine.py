@@ -23,7 +23,7 @@ from service.backends import DeviceMissing, Graph, GraphError, open_graph
 from service.batch import Input, Rows, Stage
 from service.costs import Costs, measure
 from service.errors import CapabilityAbsent, UnknownModel, UnknownVersion
-from service.lane import Lane, NoObserver, Observer, Worker
+from service.lane import Lane, NoObserver, Observer, ScoreObserver, Worker
 from service.settings import Settings
 
 Key = tuple[str, str]  # name and version
@@ -50,8 +50,11 @@ class Served:
     last reference goes.
     """
 
-    def __init__(self, artifact: Artifact, lanes: Mapping[EntryName, Lane], provider: str) -> None:
+    def __init__(
+        self, artifact: Artifact, lanes: Mapping[EntryName, Lane], provider: str, scores: ScoreObserver
+    ) -> None:
         self.artifact = artifact
+        self.scores = scores
         self.manifest: Manifest = artifact.manifest
         self.name: str = artifact.manifest.name
         self.version: str = artifact.manifest.version
@@ -210,7 +213,9 @@ class Engine:
         for entry, ready in opened.items():
             lanes[entry], closer = self._lane(artifact.manifest, entry, ready)
             closers.append(closer)
-        served = Served(artifact, lanes, next(iter(opened.values())).provider)
+        scores = self._scores(artifact.manifest)
+        closers.append(scores.closed)
+        served = Served(artifact, lanes, next(iter(opened.values())).provider, scores)
         weakref.finalize(served, _call_all, closers).atexit = False
         self._living.add(served)
         self._swap(key, served)
@@ -222,12 +227,20 @@ class Engine:
             self._served[key] = served
         self._newest = {served.name: served for served in reversed(self.models())}
 
+    def _scores(self, manifest: Manifest) -> ScoreObserver:
+        if "log_weight" not in manifest.entry_points:
+            return NoObserver()
+        held_out = manifest.calibration.scores if manifest.calibration else None
+        return self._observer.scores(manifest.name, manifest.version, held_out)
+
     def _lane(self, manifest: Manifest, entry: EntryName, ready: Opened) -> tuple[Lane, Callable[[], None]]:
         worker = Worker(f"{manifest.name}/{manifest.version}/{entry}")
-        watching = _Waiting()
-        observer = self._observer.lane(manifest.name, manifest.version, entry, ready.provider, watching)
+        queue = _Queue()
+        observer = self._observer.lane(
+            manifest.name, manifest.version, entry, ready.provider, queue.waiting, queue.fullness
+        )
         lane = Lane(ready.stage, ready.costs, self._settings.queue_ms, worker, observer, lost=self._lose)
-        watching.lane = weakref.ref(lane)
+        queue.lane = weakref.ref(lane)
 
         def close() -> None:
             worker.close()
@@ -252,14 +265,18 @@ class Engine:
         self._served, self._newest = {}, {}
 
 
-class _Waiting:
-    """The number of rows in a lane's queue, asked by a gauge that must not keep the lane alive."""
+class _Queue:
+    """The state of a lane's queue, asked by gauges that must not keep the lane alive."""
 
     lane: weakref.ref[Lane] | None = None
 
-    def __call__(self) -> int:
+    def waiting(self) -> int:
         lane = self.lane and self.lane()
         return lane.waiting if lane else 0
+
+    def fullness(self) -> float:
+        lane = self.lane and self.lane()
+        return lane.fullness if lane else 0.0
 
 
 def _call_all(calls: list[Callable[[], None]]) -> None:

@@ -18,14 +18,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
+
+from numpy.typing import NDArray
 
 from service.backends import DeviceLost, OutOfMemory
 from service.batch import Input, Job, Outputs, Piece, Rows, Stage
 from service.costs import Costs
 from service.errors import DeadlinePassed, Draining, EngineDead, QueueFull, ServiceError
 
-__all__ = ["Lane", "LaneObserver", "NoObserver", "Observer", "Rows", "Worker"]
+__all__ = ["Lane", "LaneObserver", "NoObserver", "Observer", "Rows", "ScoreObserver", "Worker"]
 
 SHORT_MS: Final = 5.0  # a batch below this would end before the next could be formed and handed over
 SHARES: Final = 4  # a job takes at most this part of a batch before the next has its turn
@@ -49,22 +51,52 @@ class LaneObserver(Protocol):
         """The lane is gone."""
 
 
+class ScoreObserver(Protocol):
+    """Counts the log-likelihoods of one model; called on the event loop's thread."""
+
+    def scored(self, log_p_nats: NDArray[Any], status: Sequence[str], comparable: bool) -> None:
+        """Rows have been answered; ``comparable`` ones were scored as the held-out rows were."""
+
+    def closed(self) -> None:
+        """The model is gone."""
+
+
 class Observer(Protocol):
-    """Watches all lanes."""
+    """Watches all lanes, and what models say of the rows that they are sent."""
 
     def lane(
-        self, model: str, version: str, entry: str, provider: str, waiting: Callable[[], int]
+        self,
+        model: str,
+        version: str,
+        entry: str,
+        provider: str,
+        waiting: Callable[[], int],
+        fullness: Callable[[], float],
     ) -> LaneObserver:
-        """A lane opens; ``waiting()`` is the number of rows in its queue."""
+        """A lane opens; ``waiting()`` rows are in its queue, which is full at ``fullness()`` 1."""
+
+    def scores(self, model: str, version: str, held_out: Sequence[float] | None) -> ScoreObserver:
+        """A model that has log-likelihoods is served; ``held_out`` are those of held-out rows, in nats."""
 
 
 class NoObserver:
     """Watches nothing."""
 
     def lane(
-        self, model: str, version: str, entry: str, provider: str, waiting: Callable[[], int]
+        self,
+        model: str,
+        version: str,
+        entry: str,
+        provider: str,
+        waiting: Callable[[], int],
+        fullness: Callable[[], float],
     ) -> LaneObserver:
         return self
+
+    def scores(self, model: str, version: str, held_out: Sequence[float] | None) -> ScoreObserver:
+        return self
+
+    def scored(self, log_p_nats: NDArray[Any], status: Sequence[str], comparable: bool) -> None: ...
 
     def ran(self, rows: int, padding_rows: int, run_s: float, waits_s: Sequence[float]) -> None: ...
 
@@ -153,6 +185,11 @@ class Lane:
     def waiting(self) -> int:
         """Rows in the queue."""
         return self._rows
+
+    @property
+    def fullness(self) -> float:
+        """How much of the queue's bound is taken, 0 to 1; at 1 callers are refused."""
+        return min(1.0, self._weight / self._limit)
 
     def busy_s(self) -> float:
         """How long the oldest batch has been with the device, 0 if there is none."""

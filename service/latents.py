@@ -143,6 +143,11 @@ class LatentStore:
             elif len(part) == SLICE_KEYS:
                 await asyncio.sleep(0)
 
+    @property
+    def redis_out(self) -> bool:
+        """Whether there is a Redis that is not asked, because it did not answer."""
+        return self._far is not None and self._far.out
+
     def _remember(self, key: bytes, value: bytes) -> None:
         if _size(value) <= self._near.maxsize:
             self._near[key] = value
@@ -178,6 +183,11 @@ class RedisTier:
         self._ttl_ms = int(ttl_s * 1000)
         self._observer = observer
         self._probe: asyncio.Task[None] | None = None
+
+    @property
+    def out(self) -> bool:
+        """Whether the breaker is open."""
+        return self._probe is not None
 
     async def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values whose checksum holds."""

@@ -41,6 +41,9 @@ class Lifecycle:
         self._idle.set()
         self.metrics.in_flight.set_function(lambda: self._in_flight)
         self.metrics.ready.set_function(lambda: self.why_not_ready() is None)
+        self.metrics.refused.set_function(lambda: len(self.refused))
+        self.metrics.oldest_batch.set_function(lambda: self._engine.oldest_batch_s if self._engine else 0)
+        self.metrics.redis_out.set_function(lambda: self.store.redis_out)
 
     async def open(self) -> None:
         """Load, warm and probe the models; a failure of the engine itself is kept in ``failure``."""

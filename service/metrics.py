@@ -22,6 +22,9 @@ from prometheus_client import (
     generate_latest,
 )
 
+from service.drift import Drift, Scores
+from service.gpu import open_gpus
+
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 NO_MODEL: Final = ""  # the label of requests that never found one
@@ -65,6 +68,12 @@ class Metrics:
             registry=registry,
         )
         self.queued = Gauge("pushforward_queue_rows", "Rows that wait for a batch.", LANE, registry=registry)
+        self.fullness = Gauge(
+            "pushforward_queue_fullness_ratio",
+            "How much of a queue's bound is taken; at 1 callers get 429.",
+            LANE,
+            registry=registry,
+        )
         self.waited = Histogram(
             "pushforward_queue_wait_seconds",
             "How long the rows of one request waited for their first batch.",
@@ -91,8 +100,24 @@ class Metrics:
             (*LANE, "reason"),
             registry=registry,
         )
+        self.oldest_batch = Gauge(
+            "pushforward_oldest_batch_seconds",
+            "How long the oldest batch has been with the device, 0 if there is none.",
+            registry=registry,
+        )
+        self.drift = Drift(registry)
         self.loaded = Gauge(
             "pushforward_models_loaded", "Model versions that answer requests.", registry=registry
+        )
+        self.refused = Gauge(
+            "pushforward_models_refused",
+            "Model versions in the artifact folder that are not right and not served.",
+            registry=registry,
+        )
+        self.redis_out = Gauge(
+            "pushforward_redis_breaker_open",
+            "1 while Redis is not asked, because it did not answer.",
+            registry=registry,
         )
         self.backends = Gauge(
             "pushforward_backend_info",
@@ -105,6 +130,7 @@ class Metrics:
             "pushforward_build_info", "1, with what is running.", ("version", "python"), registry=registry
         )
         build.labels(version("pushforward"), python_version()).set(1)
+        self._gpus = False  # whether they are watched
         self._lanes: dict[tuple[str, str, str], LaneMetrics] = {}
         self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
@@ -127,15 +153,32 @@ class Metrics:
         self.caches.labels(tier, result).inc(count)
 
     def lane(
-        self, model: str, version: str, entry: str, provider: str, waiting: Callable[[], int]
+        self,
+        model: str,
+        version: str,
+        entry: str,
+        provider: str,
+        waiting: Callable[[], int],
+        fullness: Callable[[], float],
     ) -> LaneMetrics:
         """A lane opens; it has the series of its entry point until it closes, or another takes them over."""
         labels = (model, version, entry)
         self.backends.labels(*labels, provider).set(1)
         self.queued.labels(*labels).set_function(waiting)
+        self.fullness.labels(*labels).set_function(fullness)
+        self._watch_gpus(provider)
         lane = self._lanes[labels] = LaneMetrics(self, labels, provider)
         self._count_models()
         return lane
+
+    def _watch_gpus(self, provider: str) -> None:
+        if "cuda" in provider.lower() and not self._gpus:
+            self._gpus = True
+            open_gpus(self.registry)
+
+    def scores(self, model: str, version: str, held_out: Sequence[float] | None) -> Scores:
+        """A model that has log-likelihoods is served."""
+        return self.drift.open(model, version, held_out)
 
     def closed(self, lane: LaneMetrics) -> None:
         """A lane is gone, and with it its series, unless another lane has them now."""
@@ -143,7 +186,7 @@ class Metrics:
             return
         del self._lanes[lane.labels]
         self.backends.remove(*lane.labels, lane.provider)
-        for metric in (self.queued, self.waited, self.batches, self.padding, self.runs):
+        for metric in (self.queued, self.fullness, self.waited, self.batches, self.padding, self.runs):
             metric.remove(*lane.labels)
         self._count_models()
 

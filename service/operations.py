@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from models import noise
 from models.manifest import EntryName, Manifest, Role
 from models.noise import Address
+from models.scores import bits_per_dim, log_mean_exp, statuses, typicality
 from service.calls import Call, check_return, in_turns, log_weights, run
 from service.errors import LatentSpaceMismatch, TooLarge, UnknownLatent
 from service.facts import facts, labels, move, require
 from service.latents import concatenated, id_key, latent_ids, paced, recalled, row_keys, separated, split_id
-from service.mathematics import bits_per_dim, lerp, log_mean_exp, slerp, statuses, typicality
+from service.paths import lerp, slerp
 from service.schemas import (
     MAX_SAFE_INTEGER,
     AddressEnd,
@@ -143,6 +144,8 @@ async def loglik(call: Call, request: LoglikRequest) -> Answer:
         log_w[inside] = await log_weights(call, x[inside], None if label is None else label[inside], k, seed)
     score, error = log_mean_exp(log_w)
     held_out = known.scores if calibration and calibration.k == k else None
+    status = statuses(score, held_out)
+    call.served.scores.scored(score, status, held_out is not None)
     members = {
         "kind": call.manifest.grades.density,
         "unit": "nats",
@@ -152,7 +155,7 @@ async def loglik(call: Call, request: LoglikRequest) -> Answer:
         "bits_per_dim": bits_per_dim(call.manifest.data, score),
         "standard_error": error if estimated else None,
         "p_value": None if held_out is None else typicality(score, held_out),
-        "status": statuses(score, held_out),
+        "status": status,
     }
     present = {name: value for name, value in members.items() if value is not None}
     return Answer({**call.named(), **present}, "log_likelihood")

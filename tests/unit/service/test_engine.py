@@ -229,9 +229,15 @@ async def test_a_version_that_was_taken_away_answers_who_holds_it_and_then_frees
 
     class Seen(NoObserver):
         def lane(
-            self, model: str, version: str, entry: str, provider: str, waiting: Callable[[], int]
+            self,
+            model: str,
+            version: str,
+            entry: str,
+            provider: str,
+            waiting: Callable[[], int],
+            fullness: Callable[[], float],
         ) -> LaneObserver:
-            assert waiting() == 0
+            assert (waiting(), fullness()) == (0, 0)
             watcher = NoObserver()
             watcher.closed = lambda: closed.append(f"{model}/{version}/{entry}")  # type: ignore[method-assign]
             return watcher

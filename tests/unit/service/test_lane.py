@@ -287,12 +287,15 @@ async def test_a_full_queue_refuses_and_says_when_to_come_again() -> None:
     bench = Bench(ms=(8.0,) * 4, queue_ms=10)  # a row costs a millisecond: ten rows
     await bench.ask(0)
     waiting = [await bench.ask(*range(5)), await bench.ask(*range(5))]
+    assert bench.lane.fullness == 1
     refused = await bench.ask(1)
     assert isinstance(refused.exception(), QueueFull)
     assert refused.exception().extra["retry_after_s"] == pytest.approx(0.010)  # type: ignore[union-attr]
     assert bench.losses == [("queue_full", 1)]
     more = await bench.ask(1, admitted=True)
+    assert bench.lane.fullness == 1
     await bench.finish()
+    assert bench.lane.fullness == 0
     assert [len(values_of(task)) for task in (*waiting, more)] == [5, 5, 1]
     assert values_of(await finished(bench, await bench.ask(3))) == [6]
     bench.assert_idle()

@@ -233,6 +233,7 @@ def test_a_black_hole_delays_one_request_by_less_than_60_ms(black_hole: str) -> 
         async with opened(black_hole) as store:
             times = [await timed(partial(request, store, i)) for i in range(50)]
             assert counts(store)["redis", "skipped"] > 0
+            assert store.redis_out
             return sorted(times)
 
     times = asyncio.run(scenario())

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -38,7 +39,7 @@ def test_two_registries_do_not_meet() -> None:
     first, second = Metrics(), Metrics()
     first.rejected("queue_full")
     assert value(first, "pushforward_rejections_total", reason="queue_full") == 1
-    assert "queue_full" not in second.exposition().decode()
+    assert 'reason="queue_full"' not in second.exposition().decode()
 
 
 def test_caches_are_counted_by_tier_and_result() -> None:
@@ -50,11 +51,12 @@ def test_caches_are_counted_by_tier_and_result() -> None:
 
 def test_a_lane_reports_its_batches_and_its_queue() -> None:
     metrics, waiting = Metrics(), 7
-    lane = metrics.lane("a", "1", "decode", "CPU", lambda: waiting)
+    lane = metrics.lane("a", "1", "decode", "CPU", lambda: waiting, lambda: 0.25)
     lane.ran(5, 3, 0.002, [0.0001, 0.02])
     lane.dropped("deadline", 4)
     labels = {"model": "a", "version": "1", "entry_point": "decode"}
     assert value(metrics, "pushforward_queue_rows", **labels) == 7
+    assert value(metrics, "pushforward_queue_fullness_ratio", **labels) == 0.25
     assert value(metrics, "pushforward_batch_rows_sum", **labels) == 5
     assert value(metrics, "pushforward_padding_rows_total", **labels) == 3
     assert value(metrics, "pushforward_run_seconds_bucket", **labels, le="0.0025") == 1
@@ -66,7 +68,8 @@ def test_a_lane_reports_its_batches_and_its_queue() -> None:
 def test_what_is_no_longer_served_is_no_longer_shown() -> None:
     metrics = Metrics()
     lanes = [
-        metrics.lane(*names, "CPU", int) for names in (("a", "1", "x"), ("a", "1", "y"), ("b", "2", "x"))
+        metrics.lane(*names, "CPU", int, float)
+        for names in (("a", "1", "x"), ("a", "1", "y"), ("b", "2", "x"))
     ]
     assert value(metrics, "pushforward_models_loaded") == 2
     for lane in lanes[:2]:
@@ -77,8 +80,8 @@ def test_what_is_no_longer_served_is_no_longer_shown() -> None:
 
 def test_a_lane_that_replaces_another_keeps_its_series() -> None:
     metrics = Metrics()
-    old = metrics.lane("a", "1", "decode", "CPU", lambda: 1)
-    metrics.lane("a", "1", "decode", "CPU", lambda: 2)
+    old = metrics.lane("a", "1", "decode", "CPU", lambda: 1, float)
+    metrics.lane("a", "1", "decode", "CPU", lambda: 2, float)
     old.closed()
     labels = {"model": "a", "version": "1", "entry_point": "decode"}
     assert value(metrics, "pushforward_queue_rows", **labels) == 2
@@ -93,6 +96,7 @@ def test_promtool_has_no_complaint() -> None:
     metrics.answered("sample", "linear", 200, time.monotonic())
     metrics.rejected("queue_full")
     metrics.cache("redis", "hit", 1)
-    metrics.lane("a", "1", "decode", "CPU", int).dropped("cancelled", 1)
+    metrics.lane("a", "1", "decode", "CPU", int, float).dropped("cancelled", 1)
+    metrics.scores("a", "1", [-3.0, -2.0, -1.0]).scored(np.array([-2.5]), ["ok"], comparable=True)
     check = subprocess.run([promtool, "check", "metrics"], input=metrics.exposition(), capture_output=True)
     assert (check.returncode, check.stdout + check.stderr) == (0, b"")

@@ -18,6 +18,7 @@ from service.batch import Rows
 from service.calls import Call, in_turns
 from service.engine import Served
 from service.errors import InvalidInput, QueueFull, RowFailed
+from service.lane import NoObserver
 from service.latents import LatentStore
 from service.schemas import (
     EncodeRequest,
@@ -42,6 +43,7 @@ class Plain:
     def __init__(self, manifest: Manifest, **entries: Graph) -> None:
         self.manifest = manifest
         self.artifact = Artifact()
+        self.scores = NoObserver()
         self.asked: list[tuple[str, int]] = []
         self.fails: dict[int, str] = {}
         self._entries = entries
