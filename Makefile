@@ -74,7 +74,7 @@ $(INSTALLED): $(BIN)/pip pyproject.toml constraints.txt
 
 $(TESTABLE): $(INSTALLED)
 	@echo "→ Installing what testing needs"
-	@$(PIP) -e ".[$(RUNTIME),train,ray,dev]"
+	@$(PIP) -e ".[$(RUNTIME),train,ray,otel,dev]"
 	@touch $@
 
 demo: $(INSTALLED)
