@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.manifest import EntryName, Manifest, Support, Verb
+from models.support import Bounds
 from service.engine import Served
 from service.errors import CapabilityAbsent
 from service.schemas import Label, refuse, show
@@ -23,8 +24,6 @@ class Facts:
     """Worked out once for each served model.
 
     Attributes:
-        low, high: bounds of each dimension, (D,), or (1,) for all alike; ``None`` where nothing is bounded.
-        lattice: which dimensions are whole numbers, or ``None``.
         scores: of held-out rows, ascending, in nats, or ``None``.
         typical_size: of the largest number in the rows of data that the probe of encode holds, at least tiny.
         directions: what strength 1 adds to a code, of the latents' shape, by name; float64.
@@ -32,24 +31,14 @@ class Facts:
 
     verbs: tuple[Verb, ...]
     support: tuple[Support, ...]
-    low: Array | None
-    high: Array | None
-    lattice: Array | None
+    bounds: Bounds
     scores: Array | None
     typical_size: float
     directions: dict[str, Array]
 
     def violations(self, x: Array) -> Array:
         """Which numbers of x (B, ...) lie outside the support, (B, D)."""
-        flat = x.reshape(len(x), -1)
-        bad = np.zeros(flat.shape, bool)
-        if self.low is not None:
-            bad |= flat < self.low
-        if self.high is not None:
-            bad |= flat > self.high
-        if self.lattice is not None:
-            bad |= self.lattice & (flat != np.rint(flat))
-        return bad
+        return self.bounds.violations(x)
 
     def check(self, x: Array, field: str) -> None:
         """Refuse data outside the support, naming the first number.
@@ -86,15 +75,10 @@ def facts(served: Served) -> Facts:
 
 def _facts(manifest: Manifest) -> Facts:
     support, calibration = manifest.data.support, manifest.calibration
-    low = np.array([-np.inf if s.low is None else s.low for s in support])
-    high = np.array([np.inf if s.high is None else s.high for s in support])
-    lattice = np.array([s.lattice for s in support])
     return Facts(
         verbs=verbs(manifest),
         support=support,
-        low=low if np.isfinite(low).any() else None,
-        high=high if np.isfinite(high).any() else None,
-        lattice=lattice if lattice.any() else None,
+        bounds=Bounds.of(support),
         scores=np.array(calibration.scores) if calibration else None,
         typical_size=_typical_size(manifest),
         directions=_directions(manifest),
