@@ -127,6 +127,9 @@ class Address:
         return Address(self.seed, offset, self.stream, self.scale, self.step, self.truncation)
 
 
+FIXED: Final = Address(0, 0, step=0)  # for verbs that have no seed: one draw, the same for every row
+
+
 def draw(
     pieces: Sequence[tuple[Address, int]],
     law: Law,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.manifest import DataSpace
+
+DEFAULT_K: Final = 64  # importance samples of a row where neither caller nor calibration says
 
 Array = NDArray[Any]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models import noise
 from models.manifest import EntryName, Manifest, Role, Tensor
-from models.noise import Address
+from models.noise import FIXED, Address
 from service.batch import Input, Rows
 from service.engine import Served
 from service.errors import RowFailed
@@ -23,7 +23,6 @@ from service.latents import LatentStore
 ROWS_NAMED: Final = 100  # of the rows that failed, in an answer
 LOST: Final = 1e-2  # of its size, what a number may lose on the way to its code and back
 PIECES_IN_FLIGHT: Final = 8
-FIXED: Final = Address(0, 0, step=0)  # noise for verbs that have no seed: one draw, the same for every row
 
 Array = NDArray[Any]
 

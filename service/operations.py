@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from models import noise
 from models.manifest import EntryName, Manifest, Role
 from models.noise import Address
-from models.scores import bits_per_dim, log_mean_exp, statuses, typicality
+from models.scores import DEFAULT_K, bits_per_dim, log_mean_exp, statuses, typicality
 from service.calls import Call, check_return, in_turns, log_weights, run
 from service.errors import LatentSpaceMismatch, TooLarge, UnknownLatent
 from service.facts import facts, labels, move, require
@@ -47,7 +47,6 @@ from service.streams import Stream, columns
 from service.wire import Answer, is_pictures
 
 BESIDE_CODES: Final[tuple[Role, ...]] = ("std", "residual")
-DEFAULT_K: Final = 64
 IDS_NAMED: Final = 100  # of those that are unknown, in an answer
 PIECE_BYTES: Final = 1 << 20
 MAX_DRAWS: Final = 10_000_000  # rows times importance samples of one request; 80 MB of float64
