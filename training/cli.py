@@ -12,12 +12,12 @@ from pathlib import Path
 from models.manifest import Metric
 from training import Mistake
 from training.amend import add_direction, from_files, from_recipe
-from training.amend import find as find_artifact
 from training.attributes import ALLOWED
 from training.compare import apart, draw, numbers, open_runs
 from training.evaluate import evaluate
 from training.export import export
 from training.fit import fit
+from training.folder import find as find_artifact
 from training.gauges import collapse
 from training.pack import pack
 from training.recipe import Recipe, find, published, read
