@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route as StarletteRoute
 
 from models.manifest import Manifest
-from service import openapi
+from service import openapi, protocol
 from service.engine import Served
 from service.errors import (
     EngineDead,
@@ -76,6 +76,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.life = life
     # First, because the router tries them in order.
     app.router.routes[:0] = [StarletteRoute(r.path, Endpoint(r, life), methods=["POST"]) for r in ROUTES]
+    app.router.routes.extend(protocol.infer_routes(life))
+    app.include_router(protocol.router(life))
     app.include_router(_about_models(life))
     app.include_router(_about_the_process(life))
     for kind in (ServiceError, HTTPException, RequestValidationError, Exception):
@@ -86,7 +88,8 @@ def create_app(settings: Settings) -> FastAPI:
 
 async def _explain(request: Request, error: Exception) -> Response:
     """The one place where an error of FastAPI's routes becomes an answer."""
-    reply = problem(_as_ours(request, error))
+    wording = protocol.refusal if protocol.is_ours(request.url.path) else problem
+    reply = wording(_as_ours(request, error))
     headers = {name.decode(): value.decode() for name, value in reply.headers}
     return Response(reply.body, reply.status, headers, reply.media)
 

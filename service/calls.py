@@ -85,8 +85,20 @@ async def run(
     Raises:
         RowFailed: naming the rows for which there is no output, or no finite one.
     """
+    inputs = _inputs(call.manifest.entry_points[entry].inputs, main, label, source)
+    return await run_on(call, entry, inputs, rows, places, admitted)
+
+
+async def run_on(
+    call: Call,
+    entry: EntryName,
+    inputs: tuple[Input, ...],
+    rows: int,
+    places: Sequence[int] | None = None,
+    admitted: bool = False,
+) -> dict[Role, Array]:
+    """The same, on inputs in the order of the entry point."""
     point = call.manifest.entry_points[entry]
-    inputs = _inputs(point.inputs, main, label, source)
     done = await call.served.run(entry, inputs, rows=rows, deadline=call.deadline, admitted=admitted)
     if done.failed or not all(np.isfinite(output).all() for output in done.outputs):
         raise _failure(call, entry, done, places or range(rows))
@@ -153,17 +165,12 @@ async def log_weights(call: Call, x: Array, label: Array | None, k: int, seed: i
     Draw i has the same noise in every row, so that a row is a row. Whichever is fewer is sent: all rows
     once for each draw, or all draws once for each row.
     """
-    point = call.manifest.entry_points["log_weight"]
-    place = next(i for i, tensor in enumerate(point.outputs) if tensor.role == "log_weight")
+    tensors = call.manifest.entry_points["log_weight"].inputs
 
     async def draw(piece: int, data: Array, classes: Array | None, source: Address) -> Array:
-        inputs = _inputs(point.inputs, data, classes, source)
-        done = await call.served.run(
-            "log_weight", inputs, rows=len(data), deadline=call.deadline, admitted=piece > 0
-        )
-        log_w = done.outputs[place].astype(np.float64).reshape(len(data))
-        log_w[list(done.failed)] = np.nan
-        return log_w
+        inputs = _inputs(tensors, data, classes, source)
+        log_w = await weights(call, inputs, len(data), admitted=piece > 0)
+        return log_w.astype(np.float64).reshape(len(data))
 
     if k <= len(x):
         draws = [draw(i, x, label, replace(FIXED, seed=seed, offset=i)) for i in range(k)]
@@ -171,6 +178,18 @@ async def log_weights(call: Call, x: Array, label: Array | None, k: int, seed: i
     classes = [None] * len(x) if label is None else [_repeat(row, k) for row in label]
     draws = [draw(i, _repeat(row, k), classes[i], Address(seed)) for i, row in enumerate(x)]
     return np.stack(await in_turns(draws))
+
+
+async def weights(call: Call, inputs: tuple[Input, ...], rows: int, admitted: bool = False) -> Array:
+    """The output of log_weight for inputs in its order, NaN where the graph failed, (B, ...)."""
+    point = call.manifest.entry_points["log_weight"]
+    place = next(i for i, tensor in enumerate(point.outputs) if tensor.role == "log_weight")
+    done = await call.served.run("log_weight", inputs, rows=rows, deadline=call.deadline, admitted=admitted)
+    if not done.failed:
+        return done.outputs[place]
+    log_w = done.outputs[place].copy()
+    log_w[list(done.failed)] = np.nan
+    return log_w
 
 
 def _repeat(row: Array, k: int) -> Array:

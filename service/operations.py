@@ -56,7 +56,7 @@ Array = NDArray[Any]
 
 async def sample(call: Call, request: SampleRequest) -> Answer:
     """Rows ``offset`` to ``offset + n`` of a seed."""
-    _at_most(call.max_rows, "/n", request.n, ", or any number streamed as npy, NDJSON or, for tables, CSV")
+    at_most(call.max_rows, "/n", request.n, ", or any number streamed as npy, NDJSON or, for tables, CSV")
     seed = _seed(call, request)
     label = labels(call.manifest, ("decode",), request.label, request.n)
     samples = await _samples(call, request, Address(seed, request.offset), request.n, label)
@@ -75,7 +75,7 @@ def sample_stream(call: Call, request: SampleRequest, patience_s: float) -> Stre
         patience_s: how long one piece may take.
     """
     if isinstance(request.label, list):
-        _at_most(call.max_rows, "/n", request.n)
+        at_most(call.max_rows, "/n", request.n)
     seed = _seed(call, request)
     tensor = call.gives("decode", "data")
     fields = {**call.named(), "seed": seed, "offset": request.offset}
@@ -118,7 +118,7 @@ async def reconstruct(call: Call, request: ReconstructRequest) -> Answer:
 
 async def interpolate(call: Call, request: InterpolateRequest) -> Answer:
     """Steps along a path between two codes; the first and the last are the ends themselves."""
-    _at_most(call.max_rows, "/steps", request.steps)
+    at_most(call.max_rows, "/steps", request.steps)
     label = labels(call.manifest, ("decode",), request.label, request.steps)
     by = move(call.served, request.directions)
     ends = [_end(call, request.start, "start", request), _end(call, request.end, "end", request)]
@@ -136,7 +136,7 @@ async def loglik(call: Call, request: LoglikRequest) -> Answer:
     known, calibration = facts(call.served), call.manifest.calibration
     estimated = call.manifest.entry_points["log_weight"].input("noise") is not None
     k, seed = _draws(request, call.manifest) if estimated else (1, 0)
-    _at_most(MAX_DRAWS, "/k", k * len(x))
+    at_most(MAX_DRAWS, "/k", k * len(x))
     log_w = np.full((len(x), k), -np.inf)
     inside = ~known.violations(x).any(axis=1)
     if inside.any():
@@ -163,7 +163,12 @@ async def loglik(call: Call, request: LoglikRequest) -> Answer:
 # What requests bring
 
 
-def _at_most(limit: int, field: str, value: int, otherwise: str = "") -> None:
+def at_most(limit: int, field: str, value: int, otherwise: str = "") -> None:
+    """Refuse a number that can never be served.
+
+    Raises:
+        TooLarge: naming the field.
+    """
     if value > limit:
         raise TooLarge(f"{field} is {value}; allowed: at most {limit}{otherwise}", field=field, limit=limit)
 
@@ -181,7 +186,7 @@ def _seed(call: Call, request: SampleRequest) -> int:
 
 
 def _array(call: Call, entry: EntryName, role: Role, field: str, value: list[Any] | Array) -> Array:
-    _at_most(call.max_rows, f"rows of /{field}", len(value))
+    at_most(call.max_rows, f"rows of /{field}", len(value))
     tensor = call.takes(entry, role)
     return rows(value, tensor.row_shape, tensor.dtype, field)
 
@@ -205,7 +210,7 @@ async def _codes(call: Call, request: DecodeRequest) -> Array:
     if request.ids is None:
         assert request.latents is not None
         return _array(call, "decode", "latent", "latents", request.latents)
-    _at_most(call.max_rows, "rows of /ids", len(request.ids))
+    at_most(call.max_rows, "rows of /ids", len(request.ids))
     return await _recall(call, request.ids)
 
 

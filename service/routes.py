@@ -30,6 +30,7 @@ from service.wire import (
     NPZ,
     PNG,
     Answer,
+    Array,
     Reply,
     Send,
     encode,
@@ -66,6 +67,13 @@ class Route:
     @property
     def path(self) -> str:
         return f"/{self.verb}"
+
+    def with_array(self, query: schemas.Request, array: Array) -> schemas.Request:
+        """The request whose array did not come as JSON."""
+        assert self.array is not None
+        given: dict[str, Any] = {name: getattr(query, name) for name in query.model_fields_set}
+        given[self.array] = array
+        return self.request.model_construct(**given)
 
 
 ROUTES: Final = (
@@ -146,15 +154,12 @@ class VerbExchange(Exchange):
         fields = dict(pairs)
         if len(fields) < len(pairs):
             raise schemas.refuse("the query string", schemas.show([*fields]), "each field once")
-        members = _nested(fields)
+        members = nested(fields)
         try:
             query = model.model_validate_strings(members)
         except ValidationError as error:
             raise schemas.invalid(error, members, model.model_fields) from None
-        assert self._route.array is not None
-        given: dict[str, Any] = {name: getattr(query, name) for name in query.model_fields_set}
-        given[self._route.array] = read_npy(body)
-        return self._route.request.model_construct(**given)
+        return self._route.with_array(query, read_npy(body))
 
     def _media(self, space: DataSpace) -> str:
         """The form of the answer, by the caller's taste."""
@@ -180,16 +185,15 @@ def _in_pieces(media: str, call: Call, request: schemas.SampleRequest) -> bool:
     return media in (NDJSON, CSV) or (media == NPY and operations.is_long(call, request))
 
 
-def _nested(fields: Mapping[str, str]) -> dict[str, Any]:
-    """A query string's fields, where ``directions.bold=1`` is the member ``bold`` of ``directions``."""
-    nested: dict[str, Any] = {name: value for name, value in fields.items() if "." not in name}
-    for name in fields.keys() - nested.keys():
+def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat fields, where ``directions.bold=1`` is the member ``bold`` of ``directions``."""
+    whole: dict[str, Any] = {name: value for name, value in fields.items() if "." not in name}
+    for name in fields.keys() - whole.keys():
         outer, _, inner = name.partition(".")
-        members = nested.setdefault(outer, {})
-        if isinstance(members, str):
-            raise schemas.refuse("the query string", schemas.show([*fields]), f"{outer} or {name}, not both")
-        members[inner] = fields[name]
-    return nested
+        if outer in fields:
+            raise schemas.refuse("the fields", schemas.show([*fields]), f"{outer} or {name}, not both")
+        whole.setdefault(outer, {})[inner] = fields[name]
+    return whole
 
 
 def _loaded(body: bytes) -> Any:

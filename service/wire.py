@@ -147,7 +147,7 @@ async def _json(fields: dict[str, Any]) -> bytes:
     if large:
         fields = dict(fields)
         for name in large:
-            fields[name] = orjson.Fragment(await _json_array(fields[name]))
+            fields[name] = orjson.Fragment(await json_array(fields[name]))
     return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
@@ -155,7 +155,7 @@ def _is_large(array: Array) -> bool:
     return array.nbytes > SLICE_BYTES
 
 
-async def _json_array(array: Array) -> bytes:
+async def json_array(array: Array) -> bytes:
     """The same bytes as in one go, with pauses in which others are served."""
     step = max(1, SLICE_BYTES * len(array) // array.nbytes)
     parts: list[bytes] = []
