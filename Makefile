@@ -54,7 +54,7 @@ bench: demo ## the bare graph, a naive route and this service, side by side in o
 
 clean: ## remove the environment and the caches; runs and artifacts stay
 	rm -rf $(VENV) dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	find models service training tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find models service training tests benchmarks clients -name __pycache__ -prune -exec rm -rf {} +
 
 # --- what the verbs stand on -------------------------------------------------------------------------------
 
@@ -66,10 +66,10 @@ $(BIN)/pip:
 	@$(PYTHON) -m venv $(VENV)
 
 # The two runtimes write the same files, so an environment that had the other one loses it first.
-$(INSTALLED): $(BIN)/pip pyproject.toml constraints.txt
+$(INSTALLED): $(BIN)/pip pyproject.toml clients/python/pyproject.toml constraints.txt
 	@echo "→ Installing what serving and training need, for the $(RUNTIME) (a minute or two)"
 	@$(if $(OTHER),$(BIN)/pip uninstall -qq -y onnxruntime onnxruntime-gpu && rm -f $(VENV)/installed-* $(VENV)/testable-*,:)
-	@$(PIP) -e ".[$(RUNTIME),train]"
+	@$(PIP) -e ".[$(RUNTIME),train]" -e 'clients/python[cli]'
 	@touch $@
 
 $(TESTABLE): $(INSTALLED)
