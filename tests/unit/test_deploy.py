@@ -6,17 +6,20 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from deploy.grafana import dashboard
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text()
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/pushforward.json").read_text())
+DASHBOARD = json.loads(dashboard.TARGET.read_text())
 EXPRESSIONS = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", ())]
 
 
@@ -85,6 +88,34 @@ def test_prometheus_looks_for_the_services_of_compose() -> None:
     config = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text())
     (lookup,) = config["scrape_configs"][0]["dns_sd_configs"]
     assert set(lookup["names"]) == {name for name in COMPOSE["services"] if name.startswith("service")}
+
+
+def test_prometheus_finds_its_rules_where_compose_puts_them() -> None:
+    config = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text())
+    mounts = dict(mount.split(":")[:2] for mount in COMPOSE["services"]["prometheus"]["volumes"])
+    folder = mounts["./deploy/prometheus.yml"].rsplit("/", 1)[0]
+    assert [f"{folder}/{name}" for name in config["rule_files"]] == [mounts["./deploy/alerts.yml"]]
+
+
+def test_the_dashboard_is_the_one_that_is_built() -> None:
+    assert dashboard.TARGET.read_text() == dashboard.built(), "run: python -m deploy.grafana.dashboard"
+
+
+def test_the_dashboard_is_of_the_schema_of_grafana_and_every_panel_has_a_place_and_a_description() -> None:
+    panels = Dashboard.from_json(DASHBOARD).panels or []
+    assert len({panel.id_val for panel in panels}) == len(DASHBOARD["panels"])
+    drawn = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+    assert all(panel["description"] and panel["targets"] for panel in drawn)
+    cells = [cell for panel in drawn for cell in _cells(panel["gridPos"])]
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24
+
+
+def _cells(place: dict[str, int]) -> Iterator[tuple[int, int]]:
+    """What a panel covers of the grid."""
+    for x in range(place["x"], place["x"] + place["w"]):
+        for y in range(place["y"], place["y"] + place["h"]):
+            yield x, y
 
 
 def test_the_dashboard_reads_the_datasource_that_is_provisioned() -> None:
