@@ -10,6 +10,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Annotated, Any, Final
 
+import numpy as np
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -42,11 +43,13 @@ from service.openapi import (
     Summary,
     problems,
 )
+from service.playground import page
 from service.routes import MAX_PICTURES, ROUTES, Endpoint
 from service.schemas import show
 from service.settings import Settings
 from service.wire import problem
 
+BINS: Final = 40  # of the histogram of held-out scores
 LOG: Final = logging.getLogger("pushforward")
 DESCRIPTION: Final = (
     "Samples, codes and likelihoods of deep generative models. Rows are addressed by seed and index; "
@@ -78,6 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.router.routes[:0] = [StarletteRoute(r.path, Endpoint(r, life), methods=["POST"]) for r in ROUTES]
     app.router.routes.extend(protocol.infer_routes(life))
     app.include_router(protocol.router(life))
+    app.router.routes.extend(page())
     app.include_router(_about_models(life))
     app.include_router(_about_the_process(life))
     for kind in (ServiceError, HTTPException, RequestValidationError, Exception):
@@ -235,6 +239,13 @@ def _held_out(manifest: Manifest) -> HeldOut | None:
     if calibration is None:
         return None
     scores = calibration.scores
+    counts, edges = np.histogram(scores, BINS)
     return HeldOut(
-        rows=len(scores), k=calibration.k, seed=calibration.seed, lowest=scores[0], highest=scores[-1]
+        rows=len(scores),
+        k=calibration.k,
+        seed=calibration.seed,
+        lowest=scores[0],
+        highest=scores[-1],
+        edges=edges.tolist(),
+        counts=counts.tolist(),
     )

@@ -1,0 +1,156 @@
+// From one row to another: encode both, walk between their codes, decode every step.
+
+import { array, call } from "../api.js";
+import { directions, strengths } from "../directions.js";
+import { canvas, h, number, place, select } from "../dom.js";
+import { Plane, bars, colour } from "../draw.js";
+import { Pad } from "../pad.js";
+import { pack, unpack } from "../state.js";
+import { fixed } from "../words.js";
+
+const USUAL = { a: "1.0", b: "1.5" };
+
+export const walk = {
+  name: "walk",
+  title: "Walk",
+  lacking: ({ subject }) => (subject.can("interpolate") ? null : h("p", { class: "note" }, `${subject.detail.name} has no codes to walk between.`)),
+  show: (screen) => new Walk(screen).parts(),
+};
+
+class Walk {
+  constructor(screen) {
+    Object.assign(this, { screen, subject: screen.subject });
+    this.strip = canvas(960, 96, { class: "sheet", role: "img", "data-shows": "walk", "aria-label": "The steps of the walk, decoded" });
+    this.ends = ["a", "b"].map((name) => new End(this, name));
+    this.refresh = screen.work(() => this.ask());
+    if (this.subject.kind === "plane") this.dragEnds();
+  }
+
+  get steps() { return Math.max(2, this.screen.index("steps", this.subject.kind === "plane" ? 60 : 12)); }
+
+  parts() {
+    this.refresh();
+    const put = (name) => (value) => { this.screen.set({ [name]: value }); this.refresh(); };
+    const choices = [["", "as the prior is"], ["slerp", "great circle"], ["lerp", "straight line"]];
+    const plane = this.subject.kind === "plane";
+    const hint = plane && this.subject.can("encode") ? "Drag A and B." : "";
+    return [
+      h("div", { class: "controls" }, number("steps", { value: this.steps, min: 2, max: plane ? 400 : 40, onchange: put("steps") }), select("path", { value: this.screen.text("path"), choices, onchange: put("path") }), h("span", { class: "muted" }, hint)),
+      plane ? h("div", { class: "columns wide-first" }, this.strip, h("div", {}, ...this.ends.map((end) => end.element))) : h("div", { class: "walk" }, this.ends[0].element, h("div", { class: "scroll middle", tabIndex: 0 }, this.strip), this.ends[1].element),
+      directions(this.screen, () => this.refresh()),
+    ].filter(Boolean);
+  }
+
+  async ask() {
+    await Promise.all(this.ends.map((end) => end.find()));
+    const path = this.screen.text("path");
+    const [start, end] = this.ends.map((each) => each.member);
+    const fields = this.screen.ask("interpolate", { start, end, steps: this.steps, ...(path && { path }), ...strengths(this.screen) });
+    const { data } = await array("interpolate", fields);
+    this.screen.told("interpolate", fields);
+    await this.draw(data);
+  }
+
+  async draw(data) {
+    if (this.subject.kind !== "plane") return this.subject.show(this.strip, data, { columns: this.steps, side: 80 * this.steps });
+    const { cloud, x, y } = await this.subject.ranges(this.screen.label);
+    [this.strip.width, this.strip.height] = [960, 960];
+    this.plane = new Plane(this.strip, x, y);
+    this.plane.points(cloud, colour("bar"), 3);
+    const steps = Array.from({ length: data.length / 2 }, (_, step) => [data[2 * step], data[2 * step + 1]]);
+    this.plane.path(steps, colour("accent"), 3);
+    this.plane.points(data, colour("accent"), 5);
+    this.ends.forEach((end) => this.plane.mark(end.values, colour(end.name === "a" ? "third" : "second"), end.name.toUpperCase()));
+  }
+
+  dragEnds() {
+    if (!this.subject.can("encode")) return;
+    let held = null;
+    const far = (end, [px, py]) => Math.hypot(this.plane.x(end.values[0]) - px, this.plane.y(end.values[1]) - py);
+    this.strip.classList.add("pick");
+    this.strip.addEventListener("pointerdown", (event) => {
+      if (!this.plane) return;
+      const at = place(this.strip, event);
+      held = this.ends.reduce((best, end) => (far(end, at) < far(best, at) ? end : best));
+      this.strip.setPointerCapture(event.pointerId);
+      held.put(this.plane.numbers(at));
+    });
+    this.strip.addEventListener("pointermove", (event) => event.buttons && held?.put(this.plane.numbers(place(this.strip, event))));
+  }
+}
+
+/** One end: an address of `/sample`, or a row of the visitor's own. */
+class End {
+  constructor(walking, name) {
+    Object.assign(this, { walking, name, screen: walking.screen, subject: walking.subject });
+    this.bars = canvas(320, 72, { class: "bars", role: "img", "aria-label": `code of ${name.toUpperCase()}` });
+    this.said = h("p", { class: "muted" });
+    if (this.editable && this.subject.kind === "pictures") this.pad = new Pad(this.subject.detail.data, name.toUpperCase(), () => this.keep());
+    else if (this.subject.kind !== "plane") this.still = canvas(320, 320, { class: "pad", role: "img", "data-shows": `pad ${name.toUpperCase()}`, "aria-label": `end ${name.toUpperCase()}` });
+    this.element = h("section", { class: "card end" }, h("h2", {}, name.toUpperCase()), this.pad?.element ?? this.still ?? "", this.address(), this.bars, this.said);
+  }
+
+  get editable() { return this.subject.can("encode"); }
+
+  get where() {
+    const [seed, index] = this.screen.text(this.name, USUAL[this.name]).split(".").map(Number);
+    return Number.isSafeInteger(seed) && Number.isSafeInteger(index) ? { seed, index } : { seed: 1, index: 0 };
+  }
+
+  /** The visitor's own row as the address carries it, `null` for none. */
+  get own() {
+    const text = this.screen.text(`${this.name}x`);
+    if (!text || !this.editable) return null;
+    if (this.pad) return unpack(text, this.pad.levels, this.subject.size);
+    const values = text.split(" ").map(Number);
+    return values.length === this.subject.size && values.every(Number.isFinite) ? values : null;
+  }
+
+  address() {
+    const put = (part) => (value) => { this.screen.set({ [this.name]: Object.values({ ...this.where, [part]: value }).join("."), [`${this.name}x`]: undefined }); this.walking.refresh(); };
+    return h("div", { class: "controls" }, number("seed", { value: this.where.seed, onchange: put("seed") }), number("row", { value: this.where.index, onchange: put("index") }));
+  }
+
+  /** A point was put on the plane. */
+  put(values) {
+    this.screen.set({ [`${this.name}x`]: values.map((value) => Number(value.toFixed(4))).join(" ") });
+    this.walking.refresh();
+  }
+
+  /** A picture was drawn. */
+  keep() {
+    this.screen.set({ [`${this.name}x`]: pack(this.pad.steps, this.pad.levels) });
+    this.walking.refresh();
+  }
+
+  /** The row, its code, and how the walk is told about it. */
+  async find() {
+    const own = this.own;
+    if (own) await this.encode(own);
+    else await this.look();
+    const few = this.subject.size <= 8 ? `${Array.from(this.values, (value) => fixed(value, 3)).join("   ")} · ` : "";
+    this.said.textContent = few + (own ? "your own" : `row ${this.where.index} of seed ${this.where.seed}`);
+    this.draw();
+  }
+
+  async encode(own) {
+    if (this.pad) this.pad.steps = own;
+    this.values = this.pad ? this.pad.values : Float32Array.from(own);
+    this.member = { input: this.subject.nested(this.values) };
+    const { latents, std } = await call("encode", this.screen.ask("encode", { inputs: [this.member.input] }));
+    [this.code, this.deviations] = [latents.flat(Infinity), std?.flat(Infinity)];
+  }
+
+  async look() {
+    const { seed, index } = this.where;
+    this.member = { seed, index };
+    [this.code, this.deviations] = [Array.from(this.subject.drawn(seed, index)), undefined];
+    this.values = (await array("sample", this.screen.ask("sample", { n: 1, seed, offset: index }))).data;
+    this.pad?.show(this.values);
+  }
+
+  draw() {
+    bars(this.bars, this.code, { fill: colour(this.name === "a" ? "third" : "second"), deviations: this.deviations });
+    if (this.still) this.subject.show(this.still, this.values, { columns: 1, side: 320 });
+  }
+}
