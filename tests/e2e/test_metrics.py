@@ -1,18 +1,33 @@
-"""A real Prometheus reads what the service measures, and promtool has no complaint."""
+"""A real Prometheus reads what the service measures, and its rules judge it; promtool has no complaint."""
 
 from __future__ import annotations
 
 import json
+import math
+import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+import yaml
 
+from tests import graphs
 from tests.e2e.conftest import Start
+from tests.e2e.load import Load
 from tests.e2e.processes import ROOT, Running, Service, free_port, program, until
 
 pytestmark = pytest.mark.prometheus
+
+DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/pushforward.json").read_text())
+ALERTS = yaml.safe_load((ROOT / "deploy/alerts.yml").read_text())["groups"][0]["rules"]
+THRESHOLD = re.compile(r"\s(?:[<>]=?|==)\s[\d.]+")
+
+# The service of these tests has no GPU, and its panels say so instead.
+NEED_A_GPU = [panel["title"] for panel in DASHBOARD["panels"] if panel["title"].startswith("GPU")]
 
 
 def _exercise(service: Service) -> None:
@@ -26,77 +41,116 @@ def _exercise(service: Service) -> None:
     assert service.client.post("/sample", json={"model": "linear", "n": -1}).status_code == 422
 
 
+def _usual(number: int) -> tuple[str, dict[str, Any]]:
+    """What callers ask; the rows that they score are like those held out, and one call in 100 is mistyped."""
+    matrix, shift = graphs.linear_map(3)
+    rows = np.random.default_rng(number).normal(size=(8, 3)) @ matrix.T + shift
+    calls: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("loglik", {"model": "linear", "inputs": rows.tolist()}),
+        ("loglik", {"model": "gaussian-vae", "inputs": [[0.0] * 3], "k": 4}),
+        ("encode", {"model": "linear", "inputs": [[0.0, 1.0, 2.0]]}),
+        ("sample", {"model": "linear" if number % 25 else "nobody", "n": 5}),
+    )
+    return calls[number % len(calls)]
+
+
+class Prometheus:
+    """A prometheus that scrapes a service every second under the rules of ``deploy/alerts.yml``."""
+
+    def __init__(self, folder: Path, target: str) -> None:
+        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        scrape = {"job_name": "pushforward", "static_configs": [{"targets": [target]}]}
+        config = {
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": [str(ROOT / "deploy/alerts.yml")],
+            "scrape_configs": [scrape],
+        }
+        (folder / "prometheus.yml").write_text(json.dumps(config))
+        command = [program("prometheus"), f"--config.file={folder / 'prometheus.yml'}"]
+        command += [f"--storage.tsdb.path={folder / 'tsdb'}", f"--web.listen-address=127.0.0.1:{port}"]
+        self.running = Running(command, folder / "prometheus.log")
+
+    def get(self, path: str, **params: str) -> dict[str, Any]:
+        """The data of an answer, empty while it does not answer yet."""
+        try:
+            answer = httpx.get(f"{self.url}/api/v1/{path}", params=params).json()
+        except (httpx.TransportError, json.JSONDecodeError):
+            return {}
+        assert answer["status"] == "success", answer
+        return dict(answer["data"])
+
+    def values(self, query: str) -> list[float]:
+        """What a query gives now, without what is no number."""
+        found = self.get("query", query=query).get("result", [])
+        return [value for each in found if math.isfinite(value := float(each["value"][1]))]
+
+    def answers(self, query: str) -> bool:
+        """Whether a query gives a number, if need be a few scrapes later."""
+        try:
+            until(lambda: bool(self.values(query)), query, timeout_s=5)
+        except AssertionError:
+            return False
+        return True
+
+    def judged(self) -> dict[str, str]:
+        """The state of every alert: inactive, pending or firing."""
+        (group,) = self.get("rules")["groups"]
+        assert {rule["health"] for rule in group["rules"]} == {"ok"}
+        return {rule["name"]: rule["state"] for rule in group["rules"]}
+
+
+@pytest.fixture
+def watched(start: Start, artifacts: Path, tmp_path: Path) -> Iterator[Prometheus]:
+    """A Prometheus that has seen a service under traffic for some scrapes, and goes on seeing it."""
+    service = start(artifacts).ready()
+    prometheus = Prometheus(tmp_path, service.url.removeprefix("http://"))
+    with Load(service.url, _usual, callers=2):
+        until(lambda: bool(prometheus.values('up{job="pushforward"} == 1')), "the service is scraped")
+        until(lambda: bool(prometheus.values("count_over_time(up[1m]) >= 4")), "some scrapes")
+        yield prometheus
+    prometheus.running.stop()
+
+
 def test_promtool_has_no_complaint(start: Start, artifacts: Path) -> None:
     service = start(artifacts).ready()
     _exercise(service)
+    service.post("loglik", model="linear", inputs=[[0.0] * 3])
     scraped = service.client.get("/metrics").text
     check = [program("promtool"), "check", "metrics"]
     verdict = subprocess.run(check, input=scraped, capture_output=True, text=True)
     assert (verdict.returncode, verdict.stdout + verdict.stderr) == (0, "")
 
 
-def test_a_prometheus_scrapes_the_service_and_every_panel_of_the_dashboard_has_data(
-    start: Start, artifacts: Path, tmp_path: Path
+def test_of_a_healthy_service_every_panel_and_every_alert_has_data_and_no_alert_stirs(
+    watched: Prometheus,
 ) -> None:
-    service = start(artifacts).ready()
-    _exercise(service)
-    port = free_port()
-    config = {
-        "global": {"scrape_interval": "1s"},
-        "scrape_configs": [
-            {
-                "job_name": "pushforward",
-                "static_configs": [{"targets": [service.url.removeprefix("http://")]}],
-            }
-        ],
-    }
-    (tmp_path / "prometheus.yml").write_text(json.dumps(config))
-    command = [program("prometheus"), f"--config.file={tmp_path / 'prometheus.yml'}"]
-    command += [f"--storage.tsdb.path={tmp_path / 'tsdb'}", f"--web.listen-address=127.0.0.1:{port}"]
-    prometheus = Running(command, tmp_path / "prometheus.log")
-    try:
-        until(lambda: _ask(port, 'up{job="pushforward"} == 1'), "the service is scraped")
-        until(lambda: _ask(port, "count_over_time(up[1m]) >= 4"), "some scrapes")
-        silent = [title for title, query in _panels() if not _answers(service, port, query)]
-        assert not silent, f"panels without data: {silent}"
-    finally:
-        prometheus.stop()
-
-
-def _answers(service: Service, port: int, query: str) -> bool:
-    """Whether the query has a series; what counts rarely is counted once more."""
-
-    def answered() -> bool:
-        _exercise(service)
-        return _ask(port, query)
-
-    try:
-        until(answered, query, timeout_s=5)
-    except AssertionError:
-        return False
-    return True
+    silent = [title for title, query in (*_panels(), *_conditions()) if not watched.answers(query)]
+    assert not silent, f"without data: {silent}"
+    assert watched.judged() == {rule["alert"]: "inactive" for rule in ALERTS}
 
 
 def _panels() -> list[tuple[str, str]]:
-    dashboard = json.loads((ROOT / "deploy/grafana/dashboards/pushforward.json").read_text())
     return [
         (
-            f"{panel['title']}: {target['expr']}",
+            f"panel {panel['title']}: {target['expr']}",
             target["expr"].replace("$__rate_interval", "30s").replace("$model", ".*"),
         )
-        for panel in dashboard["panels"]
+        for panel in DASHBOARD["panels"]
+        if panel["title"] not in NEED_A_GPU
         for target in panel.get("targets", ())
     ]
 
 
-def _ask(port: int, query: str) -> bool:
-    """Whether a query gives any series."""
-    try:
-        response = httpx.get(f"http://127.0.0.1:{port}/api/v1/query", params={"query": query})
-    except httpx.TransportError:
-        return False
-    if response.status_code == 503:  # it listens before it can answer
-        return False
-    answer = response.json()
-    assert answer["status"] == "success", answer
-    return bool(answer["data"]["result"])
+def _conditions() -> list[tuple[str, str]]:
+    """What alerts look at, whatever it is compared with."""
+    return [(f"alert {rule['alert']}", THRESHOLD.sub("", rule["expr"])) for rule in ALERTS]
+
+
+def test_panels_that_need_a_gpu_say_so_where_there_is_none() -> None:
+    said = {
+        p["title"]: p["fieldConfig"]["defaults"].get("noValue")
+        for p in DASHBOARD["panels"]
+        if "fieldConfig" in p
+    }
+    assert len(NEED_A_GPU) == 3
+    assert {title for title, words in said.items() if words} == set(NEED_A_GPU)

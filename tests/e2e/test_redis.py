@@ -55,8 +55,10 @@ def test_a_redis_killed_under_load_costs_no_request_and_is_used_again_when_it_is
         redis_server.kill()
         seen = len(load.calls)
         until(lambda: len(load.calls) > seen + 200, "load goes on without Redis")
+        assert service.metric("pushforward_redis_breaker_open") == 1
         redis_server.start()
         until(lambda: redis_server.keys > 0, "Redis is used again", timeout_s=45)
+        assert service.metric("pushforward_redis_breaker_open") == 0
     assert {call.status for call in load.calls} == {200}
 
 
