@@ -1,7 +1,7 @@
-"""``python -m service``: one process, one event loop, one engine.
+"""``python -m service``: one process, one event loop, one engine. ``python -m service key NAME``: a new key.
 
-SIGTERM and SIGINT drain and end with 0; SIGHUP takes new versions of models; a device that fails, or an
-engine that does not start, ends the process with 1, so that whoever supervises it can replace it.
+SIGTERM and SIGINT drain and end with 0; SIGHUP takes new versions of models, and keys; a device that fails,
+or an engine that does not start, ends the process with 1, so that whoever supervises it can replace it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,16 @@ import uvloop
 from pydantic import ValidationError
 
 from models.manifest import Manifest
+from service import keys
+from service.access import OpenToAll, check_host
 from service.app import create_app
+from service.callers import Callers
 from service.engine import Change, Engine
+from service.keys import KeysError
 from service.lifecycle import Lifecycle
+from service.logs import set_up
 from service.settings import Settings
+from service.traces import TracesMissing
 
 LOG: Final = logging.getLogger("pushforward")
 _RELOADS: Final[set[asyncio.Task[Change]]] = set()
@@ -63,26 +69,52 @@ class Server(uvicorn.Server):
 
 
 def main() -> int:
-    """Run until told to stop; the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    """Do what the command line says; the exit code."""
+    given = _given()
+    if "name" in given:
+        return _make_key(given["name"])
     try:
-        settings = Settings(**_flags())
+        settings = Settings(**given)
     except ValidationError as error:
+        set_up("auto")
         LOG.critical("settings: %s", error)
         return 2
     return uvloop.run(_serve(settings))
 
 
-def _flags() -> dict[str, Any]:
+def _make_key(name: str) -> int:
+    """Print a key, which is kept nowhere, and its line of the key file."""
+    key = keys.made()
+    try:
+        line = keys.line(name, key)
+    except keys.KeysError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print("The key, for its holder; it is not shown again:", file=sys.stderr)
+    print(key, flush=True)
+    print("Its line, for the file that PUSHFORWARD_KEYS_FILE names:", file=sys.stderr)
+    print(line, flush=True)
+    return 0
+
+
+def _given() -> dict[str, Any]:
     parser = argparse.ArgumentParser("python -m service", description=__doc__)
     parser.add_argument("--host", help="where to listen (127.0.0.1)")
     parser.add_argument("--port", type=int, help="where to listen (8000)")
     parser.add_argument("--artifacts", help="folder of exported models (artifacts)")
+    commands = parser.add_subparsers(metavar="key")
+    commands.add_parser("key", help="make a key").add_argument("name", help="who will hold it")
     return {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
 
 
 async def _serve(settings: Settings) -> int:
-    app = create_app(settings)
+    log = set_up(settings.log)
+    try:
+        app = create_app(settings, log)
+        check_host(settings, app.state.callers)
+    except (KeysError, OpenToAll, TracesMissing) as error:
+        LOG.critical("%s", error)
+        return 2
     life: Lifecycle = app.state.life
     config = uvicorn.Config(
         app,
@@ -99,14 +131,19 @@ async def _serve(settings: Settings) -> int:
         timeout_graceful_shutdown=1,  # by then the drain has waited
     )
     server = Server(config, life)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _take_new_versions, life)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _take_what_is_new, life, app.state.callers)
     watching = asyncio.create_task(_announce_and_watch(server, life))
     await server.serve()
     watching.cancel()
+    log.flush()
     return 1 if life.dead else 0
 
 
-def _take_new_versions(life: Lifecycle) -> None:
+def _take_what_is_new(life: Lifecycle, callers: Callers) -> None:
+    try:
+        callers.reread()
+    except KeysError as error:
+        LOG.error("the keys stay as they were: %s", error)
     task = asyncio.ensure_future(life.engine().reload())
     _RELOADS.add(task)  # the loop itself holds tasks weakly
     task.add_done_callback(_say_reloaded)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -18,6 +18,8 @@ from starlette.routing import Route as StarletteRoute
 
 from models.manifest import Manifest
 from service import openapi, protocol
+from service.access import Door
+from service.callers import Callers
 from service.engine import Served
 from service.errors import (
     EngineDead,
@@ -30,6 +32,7 @@ from service.errors import (
 )
 from service.facts import facts
 from service.lifecycle import Lifecycle
+from service.logs import RequestLog
 from service.metrics import CONTENT_TYPE
 from service.openapi import (
     Catalogue,
@@ -47,7 +50,8 @@ from service.playground import page
 from service.routes import MAX_PICTURES, ROUTES, Endpoint
 from service.schemas import show
 from service.settings import Settings
-from service.wire import problem
+from service.traces import Traces
+from service.wire import Reply, problem
 
 BINS: Final = 40  # of the histogram of held-out scores
 LOG: Final = logging.getLogger("pushforward")
@@ -57,9 +61,18 @@ DESCRIPTION: Final = (
 )
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The service on these settings; its models are opened and closed with the application's lifespan."""
-    life = Lifecycle(settings)
+def create_app(settings: Settings, log: RequestLog | None = None) -> FastAPI:
+    """The service on these settings; its models are opened and closed with the application's lifespan.
+
+    Args:
+        log: where requests are told, if anywhere.
+
+    Raises:
+        KeysError: if the settings name keys that cannot be read.
+        TracesMissing: if they ask for traces, and the extra for them is not installed.
+    """
+    life, callers = Lifecycle(settings), Callers(settings)
+    traces = Traces.to(settings.otlp_url) if settings.otlp_url else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -67,6 +80,8 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         await opening
         await life.close()
+        if traces is not None:
+            await asyncio.to_thread(traces.close)
 
     app = FastAPI(
         title="Pushforward",
@@ -76,24 +91,33 @@ def create_app(settings: Settings) -> FastAPI:
         # Looked up in the environment for every request, even where nobody listens.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.state.life = life
+    app.state.life, app.state.callers = life, callers
     # First, because the router tries them in order.
     app.router.routes[:0] = [StarletteRoute(r.path, Endpoint(r, life), methods=["POST"]) for r in ROUTES]
+    app.router.routes.extend(page())
     app.router.routes.extend(protocol.infer_routes(life))
     app.include_router(protocol.router(life))
-    app.router.routes.extend(page())
     app.include_router(_about_models(life))
     app.include_router(_about_the_process(life))
     for kind in (ServiceError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _explain)
-    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
+    app.openapi = lambda: openapi.document(app, callers.known)  # type: ignore[method-assign]
+    inner = app.build_middleware_stack
+    # Outside of everything else, so that also the answer to a mistake of ours has its id and its line.
+    app.build_middleware_stack = lambda: Door(  # type: ignore[method-assign]
+        inner(), callers, life.metrics, _wording, log, traces
+    )
     return app
+
+
+def _wording(path: str) -> Callable[[ServiceError], Reply]:
+    """How a reason is said to whoever asked for a path."""
+    return protocol.refusal if protocol.is_ours(path) else problem
 
 
 async def _explain(request: Request, error: Exception) -> Response:
     """The one place where an error of FastAPI's routes becomes an answer."""
-    wording = protocol.refusal if protocol.is_ours(request.url.path) else problem
-    reply = wording(_as_ours(request, error))
+    reply = _wording(request.url.path)(_as_ours(request, error))
     headers = {name.decode(): value.decode() for name, value in reply.headers}
     return Response(reply.body, reply.status, headers, reply.media)
 

@@ -32,10 +32,12 @@ class Rows:
     Attributes:
         outputs: in the manifest's order, each (rows, ...); not to be written to.
         failed: the rows that the graph cannot answer, and why; their outputs are zeros.
+        waited_s: until the first of them ran.
     """
 
     outputs: Outputs
     failed: dict[int, str]
+    waited_s: float
 
 
 class Job:
@@ -45,9 +47,21 @@ class Job:
         taken: rows that have been put into batches.
         left: rows that have not been answered.
         outputs: where the answers of a cut job are put together, ``None`` while it is whole.
+        waited_s: until its first batch began.
     """
 
-    __slots__ = ("deadline", "failed", "future", "inputs", "left", "outputs", "rows", "since", "taken")
+    __slots__ = (
+        "deadline",
+        "failed",
+        "future",
+        "inputs",
+        "left",
+        "outputs",
+        "rows",
+        "since",
+        "taken",
+        "waited_s",
+    )
 
     def __init__(
         self,
@@ -66,6 +80,7 @@ class Job:
         self.left = rows
         self.outputs: Outputs | None = None
         self.failed: dict[int, str] = {}
+        self.waited_s = 0.0
 
 
 class Piece:

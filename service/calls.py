@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -19,6 +20,7 @@ from service.engine import Served
 from service.errors import RowFailed
 from service.facts import facts
 from service.latents import LatentStore
+from service.visit import Visit
 
 ROWS_NAMED: Final = 100  # of the rows that failed, in an answer
 LOST: Final = 1e-2  # of its size, what a number may lose on the way to its code and back
@@ -35,6 +37,7 @@ class Call:
         deadline: on the monotonic clock, in seconds.
         max_rows: that one answer may have.
         others: the models beside this one.
+        visit: whose rows these are.
     """
 
     served: Served
@@ -42,6 +45,12 @@ class Call:
     deadline: float
     max_rows: int
     others: Callable[[], Iterable[Served]]
+    visit: Visit
+
+    @property
+    def space(self) -> str:
+        """Under which the latents of this model lie for this caller, and for nobody else."""
+        return self.visit.caller.space(self.served.artifact.digest)
 
     @property
     def manifest(self) -> Manifest:
@@ -62,6 +71,20 @@ class Call:
         tensor = self.manifest.entry_points[entry].output(role)
         assert tensor is not None, f"{self.manifest.name}: {entry} gives no {role}"
         return tensor
+
+    async def submit(
+        self, entry: EntryName, inputs: tuple[Input, ...], rows: int, admitted: bool = False
+    ) -> Rows:
+        """Run an entry point; the rows are the caller's, and so is the time that they waited.
+
+        Raises:
+            OverLimit: if they are more than the caller may ask for.
+        """
+        self.visit.charge(rows)
+        since = time.monotonic()
+        done = await self.served.run(entry, inputs, rows=rows, deadline=self.deadline, admitted=admitted)
+        self.visit.ran(entry, rows, since, done.waited_s)
+        return done
 
 
 async def run(
@@ -99,7 +122,7 @@ async def run_on(
 ) -> dict[Role, Array]:
     """The same, on inputs in the order of the entry point."""
     point = call.manifest.entry_points[entry]
-    done = await call.served.run(entry, inputs, rows=rows, deadline=call.deadline, admitted=admitted)
+    done = await call.submit(entry, inputs, rows, admitted)
     if done.failed or not all(np.isfinite(output).all() for output in done.outputs):
         raise _failure(call, entry, done, places or range(rows))
     return {tensor.role: output for tensor, output in zip(point.outputs, done.outputs, strict=True)}
@@ -184,7 +207,7 @@ async def weights(call: Call, inputs: tuple[Input, ...], rows: int, admitted: bo
     """The output of log_weight for inputs in its order, NaN where the graph failed, (B, ...)."""
     point = call.manifest.entry_points["log_weight"]
     place = next(i for i, tensor in enumerate(point.outputs) if tensor.role == "log_weight")
-    done = await call.served.run("log_weight", inputs, rows=rows, deadline=call.deadline, admitted=admitted)
+    done = await call.submit("log_weight", inputs, rows, admitted)
     if not done.failed:
         return done.outputs[place]
     log_w = done.outputs[place].copy()

@@ -1,6 +1,7 @@
 """What can go wrong, in one tree; each leaf carries its HTTP status and a stable code.
 
     ServiceError
+    ├── Unauthenticated         401  no key, or an unknown one
     ├── InvalidInput            422  not parseable, wrong shape, dtype or range, unknown field
     ├── CapabilityAbsent        422  a verb that the model lacks
     ├── NotFound                404  no such path
@@ -14,6 +15,7 @@
     │   └── BodyTooLarge             and is not read to its end
     ├── UnsupportedMediaType    415
     ├── QueueFull               429  with Retry-After
+    ├── OverLimit               429  likewise: the key's limit
     ├── Internal                500  a fault of ours
     │   └── RowFailed                the graph failed on some rows
     ├── NotReady                503
@@ -27,6 +29,7 @@ A detail has three parts: what was wrong, the value seen, what is allowed.
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -63,6 +66,15 @@ class ServiceError(Exception):
     def headers(self) -> dict[str, str]:
         """Headers that the answer needs beside its type."""
         return {}
+
+
+class Unauthenticated(ServiceError):
+    """Programs send the key as a bearer's; a browser asks for it as a password."""
+
+    status, code = 401, "unauthenticated"
+
+    def headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": 'Bearer realm="pushforward", Basic realm="pushforward"'}
 
 
 class InvalidInput(ServiceError):
@@ -132,6 +144,18 @@ class QueueFull(ServiceError):
 
     def headers(self) -> dict[str, str]:
         return {"Retry-After": str(max(1, round(self.extra["retry_after_s"])))}
+
+
+class OverLimit(ServiceError):
+    """A key asks for more than it may; ``retry_after_s`` is when it may."""
+
+    status, code = 429, "over_limit"
+
+    def __init__(self, detail: str, retry_after_s: float, **extra: Any) -> None:
+        super().__init__(detail, retry_after_s=retry_after_s, **extra)
+
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": str(math.ceil(self.extra["retry_after_s"]))}
 
 
 class Internal(ServiceError):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
@@ -20,12 +19,11 @@ from service.calls import Call
 from service.engine import Engine, Served
 from service.errors import BodyTooLarge, DeadlinePassed, Internal, ServiceError
 from service.lifecycle import Lifecycle
-from service.metrics import NO_MODEL
 from service.streams import Stream, send_stream
+from service.visit import HUNG_UP, VISIT, Visit
 from service.watch import Receive, Watch
 from service.wire import Array, Reply, Send, send_reply
 
-HUNG_UP: Final = 499  # the status under which callers who left are counted
 TIMEOUT_HEADER: Final = b"x-request-timeout-ms"
 LOG: Final = logging.getLogger("pushforward")
 
@@ -57,12 +55,11 @@ class Exchange(ABC):
     __slots__ = (
         "_headers",
         "_life",
-        "_model",
         "_receive",
         "_scope",
         "_started",
-        "_status",
         "_verb",
+        "_visit",
         "_wording",
     )
 
@@ -74,15 +71,14 @@ class Exchange(ABC):
         scope: Scope,
         receive: Receive,
     ) -> None:
-        self._started = time.monotonic()
+        self._visit: Visit = scope[VISIT]
+        self._started = self._visit.started
         self._verb = verb
         self._wording = wording
         self._life = life
         self._scope = scope
         self._receive = receive
-        self._headers: Headers = dict(scope["headers"])
-        self._model = NO_MODEL
-        self._status = HUNG_UP
+        self._headers: Headers = self._visit.headers
 
     async def exchange(self, send: Send) -> None:
         """Answer, and be counted."""
@@ -91,7 +87,8 @@ class Exchange(ABC):
             await self._serve(send)
         finally:
             self._life.leave()
-            self._life.metrics.answered(self._verb, self._model, self._status, self._started)
+            visit = self._visit
+            self._life.metrics.answered(self._verb, visit.model, visit.status, visit.started)
 
     @abstractmethod
     async def _work(self, watch: Watch, patience_s: float) -> Reply | Begun:
@@ -106,7 +103,7 @@ class Exchange(ABC):
         try:
             patience_s = self._patience_s()
         except ServiceError as error:
-            await self._send(self._refusal(error), send)
+            await send_reply(self._refusal(error), send)
             return
         watch = Watch(self._receive, self._started + patience_s)
         try:
@@ -116,7 +113,7 @@ class Exchange(ABC):
         finally:
             watch.stop()
         if isinstance(outcome, Reply):
-            await self._send(outcome, send)
+            await send_reply(outcome, send)
 
     async def _outcome(self, watch: Watch, patience_s: float) -> Reply | Begun | None:
         """The result or the reason why there is none; ``None`` if nobody waits for it."""
@@ -138,7 +135,8 @@ class Exchange(ABC):
 
     def _call(self, engine: Engine, served: Served, patience_s: float, max_rows: int) -> Call:
         """What an operation needs of this request beside its body."""
-        return Call(served, self._life.store, self._started + patience_s, max_rows, engine.models)
+        deadline = self._started + patience_s
+        return Call(served, self._life.store, deadline, max_rows, engine.models, self._visit)
 
     def _patience_s(self) -> float:
         """How long this caller waits; the service's own bound is the longest."""
@@ -189,22 +187,17 @@ class Exchange(ABC):
         self._life.metrics.rejected(error.code)
         return self._wording(error)
 
-    async def _send(self, reply: Reply, send: Send) -> None:
-        self._status = reply.status
-        await send_reply(reply, send)
-
     async def _send_stream(self, begun: Begun, watch: Watch, stall_s: float, send: Send) -> None:
         """From here on the only way to say that something failed is to break the connection off."""
-        self._status = 200
         watch.forget_deadline()
         try:
             await send_stream(begun.stream, begun.first, begun.media, send, stall_s)
         except asyncio.CancelledError:
-            self._status = HUNG_UP
+            self._visit.status = HUNG_UP
             if watch.ended is None:
                 raise
         except (ServiceError, TimeoutError) as error:
-            self._status = HUNG_UP if isinstance(error, TimeoutError) else error.status
+            self._visit.status = HUNG_UP if isinstance(error, TimeoutError) else error.status
             LOG.warning("%s broken off: %s", self._verb, error or "the caller takes no more bytes")
         finally:
             await begun.stream.pieces.aclose()

@@ -381,8 +381,11 @@ class Lane:
             self._pump()
 
     def _deliver(self, batch: Batch) -> None:
-        waits_s = [batch.began - piece.job.since for piece in batch.pieces if piece.start == 0]
+        waits_s = []
         for piece, answer in zip(batch.pieces, batch.answers, strict=True):
+            if piece.start == 0:
+                piece.job.waited_s = batch.began - piece.job.since
+                waits_s.append(piece.job.waited_s)
             self._answer(piece, answer)
         self._observer.ran(batch.rows, batch.size - batch.rows, batch.run_s, waits_s)
 
@@ -392,7 +395,7 @@ class Lane:
         if job.left == 0 and not job.future.done():
             outputs = whole if job.outputs is None else job.outputs
             assert outputs is not None
-            job.future.set_result(Rows(outputs, job.failed))
+            job.future.set_result(Rows(outputs, job.failed, job.waited_s))
 
     def _break(self, batch: Batch, error: BaseException) -> None:
         """Find the row that a batch failed on by halving; everybody else is answered."""

@@ -61,6 +61,18 @@ class Metrics:
             ("reason",),
             registry=registry,
         )
+        self.key_requests = Counter(
+            "pushforward_key_requests",
+            "Answered requests by the key that they came with.",
+            ("key", "status"),
+            registry=registry,
+        )
+        self.key_rows = Counter(
+            "pushforward_key_rows",
+            "Rows that graphs ran, by the key that asked for them.",
+            ("key",),
+            registry=registry,
+        )
         self.caches = Counter(
             "pushforward_cache_lookups",
             "Keys by tier (process, redis) and result (hit, miss, error, skipped).",
@@ -147,6 +159,11 @@ class Metrics:
     def rejected(self, reason: str) -> None:
         """Count a request that was answered with a reason."""
         self.rejections.labels(reason).inc()
+
+    def key_answered(self, key: str, status: int, rows: int) -> None:
+        """Count one request of a key, by its name, and the rows that ran for it."""
+        self.key_requests.labels(key, str(status)).inc()
+        self.key_rows.labels(key).inc(rows)
 
     def cache(self, tier: str, result: str, count: int) -> None:
         """Count keys that a tier had, had not, failed at, or was not asked for."""

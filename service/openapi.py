@@ -5,6 +5,7 @@ The verbs are no FastAPI routes, so their part of the document is made here, fro
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -23,7 +24,11 @@ from models.manifest import (
     Verb,
 )
 from service.errors import PROBLEM_JSON
+from service.protocol import INFER, PROTOCOL, ProtocolError
 from service.routes import ROUTES, Route
+from service.tensors import BINARY as TENSORS
+from service.tensors import InferRequest, Parameters
+from service.visit import OPEN
 from service.wire import CSV, JSON, NDJSON, NPY, NPZ, PNG
 
 REF: Final = "#/components/schemas/{model}"
@@ -96,6 +101,32 @@ class LoglikAnswer(Answered):
     standard_error: list[float | None] | None = None
     p_value: list[float | None] | None = None
     status: list[str]
+
+
+class InferOutput(Reported):
+    """A tensor of the protocol; its numbers are in ``data``, or bytes behind the JSON."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: Parameters | None = None
+    data: list[Any] | None = None
+
+
+class InferAnswer(Reported):
+    """What inference by the Open Inference Protocol answers.
+
+    Attributes:
+        parameters: what a verb says beside its tensors, such as the seed, or the unit.
+    """
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    parameters: Parameters | None = None
+    outputs: list[InferOutput]
 
 
 class Problem(BaseModel):
@@ -230,13 +261,14 @@ ANSWERS: Final[dict[Verb, type[Answered]]] = {
     "loglik": LoglikAnswer,
 }
 REASONS: Final = {
+    401: "no key, or an unknown one",
     404: "no such model, version or latent id",
     406: "no such form of the answer",
     409: "an id of another model or version",
     413: "can never fit",
     415: "no such form of the body",
     422: "not parseable, out of range, or a verb that the model lacks; names the field, the value, the rule",
-    429: "the queue is full; Retry-After says when it may not be",
+    429: "the queue is full, or the key's limit is reached; Retry-After says when to come again",
     500: "the graph failed on the rows that are named",
     503: "not ready, draining, or the device failed",
     504: "the deadline passed",
@@ -249,21 +281,43 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": REASONS[status], "content": content} for status in statuses}
 
 
-def document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, made once."""
+def document(app: FastAPI, keys: bool) -> dict[str, Any]:
+    """The OpenAPI document, made once.
+
+    Args:
+        keys: whether callers need one.
+    """
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
         for route in ROUTES:
             schema["paths"][route.path] = {"post": _operation(route)}
+        for path in INFER:
+            schema["paths"][path] = {"post": _inference(path)}
         schema["components"]["schemas"] |= _schemas()
+        if keys:
+            _close(schema)
         app.openapi_schema = schema
     return app.openapi_schema
 
 
+def _close(schema: dict[str, Any]) -> None:
+    """Say where the key goes, and what happens without; only the probes need none."""
+    schema["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    refusals = {str(status): said for status, said in problems(401, 429).items()}
+    for path, operations in schema["paths"].items():
+        for operation in () if path.startswith(OPEN) else operations.values():
+            operation["security"] = [{"bearer": []}, {"key": []}]
+            operation["responses"] = {**refusals, **operation["responses"]}
+
+
 def _schemas() -> dict[str, Any]:
     models: list[type[BaseModel]] = [Problem, *(route.request for route in ROUTES), *ANSWERS.values()]
+    models += [InferRequest, InferAnswer, ProtocolError]
     modes = [(model, "validation") for model in models]
     _, schema = models_json_schema(modes, ref_template=REF)  # type: ignore[arg-type]
     return dict(schema["$defs"])
@@ -308,3 +362,24 @@ def _success(route: Route) -> dict[str, Any]:
     if route.lines:
         content |= {NDJSON: LINES, CSV: LINES}
     return {"description": "the answer, in the form that Accept asks for", "content": content}
+
+
+def _inference(path: str) -> dict[str, Any]:
+    names = re.findall(r"{(\w+)}", path)
+    text = {"type": "string"}
+    refused = {"content": {JSON: {"schema": {"$ref": REF.format(model=ProtocolError.__name__)}}}}
+    return {
+        "operationId": "_".join(["infer", *names]),
+        "tags": [PROTOCOL],
+        "summary": "One answer of a protocol model, which is a verb or an entry point of a model",
+        "parameters": [{"name": name, "in": "path", "required": True, "schema": text} for name in names],
+        "requestBody": {"required": True, "content": _tensors(InferRequest)},
+        "responses": {
+            "200": {"description": "the answer", "content": _tensors(InferAnswer)},
+            **{str(status): {"description": REASONS[status], **refused} for status in REASONS},
+        },
+    }
+
+
+def _tensors(model: type[BaseModel]) -> dict[str, Any]:
+    return {JSON: {"schema": {"$ref": REF.format(model=model.__name__)}}, TENSORS: BINARY}

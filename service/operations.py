@@ -288,11 +288,14 @@ async def _pieces(
     call: Call, request: SampleRequest, seed: int, patience_s: float
 ) -> AsyncGenerator[Array, None]:
     """The rows of a stream in order, about a megabyte at a time."""
-    step = _piece_rows(call)
+    caller = call.visit.caller
+    step = caller.at_once(_piece_rows(call))
     for done in range(0, request.n, step):
         count = min(step, request.n - done)
         label = request.label[done : done + count] if isinstance(request.label, list) else request.label
         classes = labels(call.manifest, ("decode",), label, count)
+        if done:
+            await caller.pause(count)
         piece = replace(call, deadline=time.monotonic() + patience_s)
         yield await _samples(piece, request, Address(seed, request.offset + done), count, classes, done > 0)
 
@@ -323,7 +326,7 @@ async def _recall(call: Call, ids: Sequence[str]) -> Array:
     """The codes of ids, (B, ...)."""
     for latent_id in ids:
         _same_space(call.manifest, latent_id)
-    digest = call.served.artifact.digest
+    digest = call.space
     values = await call.store.get([id_key(digest, latent_id) for latent_id in ids])
     held = await paced(partial(recalled, digest), [ids, values])
     unknown = [latent_id for latent_id, value in zip(ids, held, strict=True) if value is None]
@@ -348,7 +351,7 @@ def _same_space(manifest: Manifest, latent_id: str) -> None:
 
 async def _remember(call: Call, latents: Array, new: dict[bytes, bytes]) -> list[str]:
     """Give codes their ids, and remember both the codes and the rows that they were made from."""
-    manifest, digest = call.manifest, call.served.artifact.digest
+    manifest, digest = call.manifest, call.space
     ids = await paced(partial(latent_ids, manifest.name, manifest.version, digest), [latents])
     keys = (id_key(digest, latent_id) for latent_id in ids)
     await call.store.put({**new, **dict(zip(keys, await paced(concatenated, [latents]), strict=True))})
@@ -359,7 +362,7 @@ async def _encode_remembered(
     call: Call, x: Array, label: Array | None
 ) -> tuple[dict[Role, Array], list[bool], dict[bytes, bytes]]:
     """Outputs of encode, which of them were remembered, and what to remember of the others."""
-    digest, point = call.served.artifact.digest, call.manifest.entry_points["encode"]
+    digest, point = call.space, call.manifest.entry_points["encode"]
     inputs = [x] if label is None else [x, label]
     keys = await paced(partial(row_keys, digest, "encode"), inputs)
     held = await call.store.get(keys)

@@ -37,6 +37,7 @@ from service.watch import Receive, Watch
 from service.wire import JSON, Reply, Send, problem
 
 PREFIX: Final = "/v2"
+PROTOCOL: Final = "open inference protocol"
 INFER: Final = (
     "/v2/models/{model_name}/infer",
     "/v2/models/{model_name}/versions/{model_version}/infer",
@@ -137,7 +138,7 @@ class InferExchange(Exchange):
         watch.body_read()
         path = self._scope["path_params"]
         served, part, offer = find(engine, path["model_name"], path.get("model_version"))
-        self._model, self._verb = served.name, part
+        self._visit.model, self._verb = served.name, part
         plain = await inflated(sent, self._header(b"content-encoding"), int(settings.max_body_mb * 1e6))
         body = read_body(plain, self._header(HEADER_LENGTH) or None)
         wanted = _wanted(body.request, offer)
@@ -228,15 +229,21 @@ async def _reply(
 
 def router(life: Lifecycle) -> APIRouter:
     """What can be asked without inference."""
-    router = APIRouter(prefix=PREFIX, tags=["open inference protocol"], responses=_REFUSALS)
+    router = APIRouter(prefix=PREFIX, tags=[PROTOCOL], responses=_REFUSALS)
     _add_server(router, life)
     _add_models(router, life)
     return router
 
 
 _REFUSALS: Final[dict[int | str, dict[str, object]]] = {
-    404: {"model": ProtocolError, "description": "no such model or version"},
-    503: {"model": ProtocolError, "description": "not ready, draining, or the device failed"},
+    status: {"model": ProtocolError, "description": why}
+    for status, why in {
+        401: "no key, or an unknown one",
+        404: "no such model or version",
+        422: "cannot be read",
+        429: "the key's limit is reached",
+        503: "not ready, draining, or the device failed",
+    }.items()
 }
 
 
@@ -273,21 +280,35 @@ def _add_models(router: APIRouter, life: Lifecycle) -> None:
         return _index(life.engine(), life.refused)
 
     @router.get("/models/{model_name}")
-    @router.get("/models/{model_name}/versions/{model_version}", operation_id="model_version_metadata")
-    async def model_metadata(model_name: str, model_version: str | None = None) -> ModelMetadata:
+    async def model_metadata(model_name: str) -> ModelMetadata:
         """The tensors that a protocol model takes and gives."""
-        engine = life.engine()
-        return _metadata(engine, *find(engine, model_name, model_version))
+        return _metadata(life.engine(), model_name, None)
+
+    @router.get("/models/{model_name}/versions/{model_version}")
+    async def model_version_metadata(model_name: str, model_version: str) -> ModelMetadata:
+        """The same of one version."""
+        return _metadata(life.engine(), model_name, model_version)
 
     @router.get("/models/{model_name}/ready")
-    @router.get("/models/{model_name}/versions/{model_version}/ready", operation_id="model_version_ready")
-    async def model_ready(model_name: str, model_version: str | None = None) -> ModelReady:
+    async def model_ready(model_name: str) -> ModelReady:
         """200 when the protocol model may be asked."""
-        find(life.engine(), model_name, model_version)
-        return ModelReady(name=model_name, ready=life.why_not_ready() is None)
+        return _ready(life, model_name, None)
+
+    @router.get("/models/{model_name}/versions/{model_version}/ready")
+    async def model_version_ready(model_name: str, model_version: str) -> ModelReady:
+        """The same of one version."""
+        return _ready(life, model_name, model_version)
 
 
-def _metadata(engine: Engine, served: Served, part: str, offer: Offer) -> ModelMetadata:
+def _ready(life: Lifecycle, name: str, version: str | None) -> ModelReady:
+    find(life.engine(), name, version)
+    if (reason := life.why_not_ready()) is not None:
+        raise NotReady(f"not ready: {reason}")
+    return ModelReady(name=name, ready=True)
+
+
+def _metadata(engine: Engine, name: str, version: str | None) -> ModelMetadata:
+    served, part, offer = find(engine, name, version)
     others = (other for other in engine.models() if other.name == served.name)
     return ModelMetadata(
         name=f"{served.name}.{part}",

@@ -114,7 +114,7 @@ class VerbExchange(Exchange):
         watch.body_read()
         request = self._parse(body)
         served = engine.find(request.model, request.version)
-        self._model = request.model
+        self._visit.model = request.model
         require(served, self._route.verb, engine.models)
         media = self._media(served.manifest.data)
         settings = self._life.settings

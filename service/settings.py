@@ -20,6 +20,11 @@ class Settings(BaseSettings):
 
     Attributes:
         host, port: where to listen; loopback unless told otherwise.
+        open: listen on another address without keys.
+        keys_file: names, hashes and limits of the keys that callers need; none asks for no key.
+        keys: the same lines, in place of the file or beside it.
+        log: ``auto`` writes for people on a terminal, and one JSON object a line elsewhere.
+        otlp_url: where traces are sent; none makes none.
         artifacts: the folder of exported models, ``<name>/<version>/manifest.json``.
         device: ``auto`` takes CUDA where the runtime really offers it; ``cuda`` refuses to start without.
         runtime: which exported format runs; TorchScript can carry code, so it is never chosen silently.
@@ -41,6 +46,11 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    open: bool = False
+    keys_file: Path | None = None
+    keys: str | None = None
+    log: Literal["auto", "text", "json"] = "auto"
+    otlp_url: Annotated[str, StringConstraints(pattern=r"^https?://")] | None = None
     artifacts: Path = Path("artifacts")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     runtime: Literal["onnx", "torchscript"] = "onnx"

@@ -17,6 +17,7 @@ def tree(root: type[ServiceError] = ServiceError) -> Iterator[type[ServiceError]
 def test_codes_are_stable_and_tell_errors_apart() -> None:
     codes = {kind.code: kind.status for kind in tree()}
     assert codes == {
+        "unauthenticated": 401,
         "invalid_input": 422,
         "capability_absent": 422,
         "not_found": 404,
@@ -29,6 +30,7 @@ def test_codes_are_stable_and_tell_errors_apart() -> None:
         "too_large": 413,
         "unsupported_media_type": 415,
         "queue_full": 429,
+        "over_limit": 429,
         "internal": 500,
         "row_failed": 500,
         "not_ready": 503,

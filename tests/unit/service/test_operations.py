@@ -28,6 +28,7 @@ from service.schemas import (
     ReconstructRequest,
     SampleRequest,
 )
+from service.visit import Visit
 from tests import graphs
 
 Graph = Callable[..., tuple[np.ndarray, ...]]
@@ -60,7 +61,7 @@ class Plain:
             else value
             for tensor, value in zip(tensors, inputs, strict=True)
         ]
-        return Rows(self._entries[entry](*arrays), self.fails)
+        return Rows(self._entries[entry](*arrays), self.fails, 0.0)
 
 
 class Uncounted:
@@ -69,7 +70,8 @@ class Uncounted:
 
 def call(plain: Plain) -> Call:
     store = LatentStore(60, 1 << 20, None, Uncounted())
-    return Call(cast(Served, plain), store, time.monotonic() + 60, 10_000, list)
+    visit = Visit({"headers": [], "method": "POST", "path": "/encode"})
+    return Call(cast(Served, plain), store, time.monotonic() + 60, 10_000, list, visit)
 
 
 def manifest(tmp_path: Path, make: Callable[[Path], Path]) -> Manifest:

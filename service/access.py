@@ -1,0 +1,127 @@
+"""The door: the outermost application, through which every request comes in and every answer goes out.
+
+It gives the request an id, asks who sent it, holds the caller to the limit of its key, and when all is over
+counts, logs and traces it. What is behind it sees a :class:`service.visit.Visit` in the scope. Where there
+are keys everything needs one, except the probes: whoever restarts a process must not need a secret for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from ipaddress import ip_address
+from typing import Any
+
+from service.callers import Callers
+from service.errors import ServiceError
+from service.logs import RequestLog
+from service.metrics import Metrics
+from service.settings import Settings
+from service.traces import Traces
+from service.visit import CURRENT, OPEN, VISIT, Visit
+from service.watch import Receive
+from service.wire import Reply, Send, send_reply
+
+Scope = MutableMapping[str, Any]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Door:
+    """Before an application.
+
+    Args:
+        wording: how a reason is said to whoever asked for a path.
+        log: where requests are told, if anywhere.
+        traces: likewise.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        callers: Callers,
+        metrics: Metrics,
+        wording: Callable[[str], Callable[[ServiceError], Reply]],
+        log: RequestLog | None = None,
+        traces: Traces | None = None,
+    ) -> None:
+        self._app = app
+        self._callers = callers
+        self._metrics = metrics
+        self._wording = wording
+        self._log = log
+        self._traces = traces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        visit = scope[VISIT] = Visit(scope)
+        CURRENT.set(visit.id)
+        if self._traces is not None:
+            visit.trace = self._traces.begin(visit.method, visit.path, visit.headers)
+        try:
+            await self._let_in(visit, scope, receive, _stamped(visit, send))
+        finally:
+            self._over(visit)
+
+    async def _let_in(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            if self._callers.known and not visit.path.startswith(OPEN):
+                visit.caller = self._callers.find(visit.method, visit.headers)
+                visit.caller.admit()
+        except ServiceError as error:
+            self._metrics.rejected(error.code)
+            await send_reply(self._wording(visit.path)(error), send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _over(self, visit: Visit) -> None:
+        if visit.caller.name:
+            self._metrics.key_answered(visit.caller.name, visit.status, visit.rows)
+        if self._log is not None:
+            self._log.answered(visit)
+        if visit.trace is not None:
+            visit.trace.end(
+                visit.status,
+                model=visit.model,
+                rows=visit.rows,
+                key=visit.caller.name,
+                request_id=visit.id,
+            )
+
+
+def _stamped(visit: Visit, send: Send) -> Send:
+    """The same, with the request's id in the head of the answer."""
+
+    async def stamped(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            visit.status = message["status"]
+            message["headers"] = [*message["headers"], (b"x-request-id", visit.id.encode())]
+        await send(message)
+
+    return stamped
+
+
+class OpenToAll(Exception):
+    """The process would answer strangers, and nobody said that it may."""
+
+
+def check_host(settings: Settings, callers: Callers) -> None:
+    """Refuse to listen where strangers are.
+
+    Raises:
+        OpenToAll: if others can reach the address, there are no keys, and the settings do not say open.
+    """
+    if callers.known or settings.open or _is_loopback(settings.host):
+        return
+    raise OpenToAll(
+        f"host is {settings.host}, where others can reach it, and there are no keys; allowed: a loopback "
+        "address such as 127.0.0.1, keys in PUSHFORWARD_KEYS_FILE (python -m service key NAME makes them), "
+        "or PUSHFORWARD_OPEN=true where something else keeps strangers out"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

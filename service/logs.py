@@ -1,0 +1,109 @@
+"""What the process tells its operator: one JSON object a line, or a sentence where a person looks on.
+
+Answered requests are written apart from the other events, by :class:`RequestLog`: there are thousands a
+second, and the machinery of logging would cost a tenth of each.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from asyncio import TimerHandle, get_running_loop
+from datetime import UTC, datetime
+from typing import Any, BinaryIO, Final, Literal
+
+import orjson
+
+from service.visit import CURRENT, OPEN, Visit
+
+Form = Literal["auto", "text", "json"]
+
+FLUSH_S: Final = 0.1  # how long a line may lie here; one write then takes all
+LONGEST_PATH: Final = 200
+QUIET: Final = (*OPEN, "/metrics")  # said only where they fail
+
+
+class JsonLines(logging.Formatter):
+    """Each event as one JSON object, with the id of the request in which it happened."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
+        if request := CURRENT.get(""):
+            said["request"] = request
+        if record.exc_info:
+            said["traceback"] = self.formatException(record.exc_info)
+        return orjson.dumps(said, default=str).decode()
+
+
+def set_up(form: Form) -> RequestLog:
+    """Send the process's log to stderr; where its requests are to be told."""
+    as_json = form == "json" or (form == "auto" and not sys.stderr.isatty())
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines() if as_json else logging.Formatter("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    return RequestLog(sys.stderr.buffer, as_json)
+
+
+class RequestLog:
+    """A line for each request, written a moment later together with its neighbours."""
+
+    def __init__(self, out: BinaryIO, as_json: bool) -> None:
+        self._out = out
+        self._line = _json_line if as_json else _text_line
+        self._lines: list[bytes] = []
+        self._timer: TimerHandle | None = None
+
+    def answered(self, visit: Visit) -> None:
+        """Tell of a request; of probes only where they fail."""
+        if visit.status == 200 and visit.path.startswith(QUIET):
+            return
+        self._lines.append(self._line(visit))
+        if self._timer is None:
+            self._timer = get_running_loop().call_later(FLUSH_S, self.flush)
+
+    def flush(self) -> None:
+        """Write what there is."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        lines, self._lines = self._lines, []
+        self._out.write(b"".join(lines))
+        self._out.flush()
+
+
+def _json_line(visit: Visit) -> bytes:
+    said: dict[str, Any] = {
+        "time": datetime.now(UTC),
+        "level": "info",
+        "event": "request",
+        "request": visit.id,
+        "method": visit.method,
+        "path": visit.path[:LONGEST_PATH],
+        "status": visit.status,
+        "ms": _ms(time.monotonic() - visit.started),
+        "queue_ms": _ms(visit.waited_s),
+        "rows": visit.rows,
+        "model": visit.model,
+        "key": visit.caller.name,
+    }
+    if visit.trace is not None:
+        said["trace"] = visit.trace.id
+    return orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _text_line(visit: Visit) -> bytes:
+    path = visit.path[:LONGEST_PATH].encode("unicode_escape").decode()
+    parts = [f"{visit.status} {visit.method} {path}"]
+    parts += [f"{visit.model}, {visit.rows} rows"] if visit.model else []
+    parts.append(f"{_ms(time.monotonic() - visit.started)} ms")
+    parts += [f"key {visit.caller.name}"] if visit.caller.name else []
+    return f"{', '.join(parts)} ({visit.id})\n".encode()
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

@@ -1,0 +1,90 @@
+"""One request as an operator sees it: its id, who sent it, and what it turned out to be."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import secrets
+import time
+from collections.abc import MutableMapping
+from contextvars import ContextVar
+from typing import Any, Final
+
+from service.callers import ANYONE, Caller
+from service.metrics import NO_MODEL
+from service.traces import Trace
+
+ID_HEADER: Final = b"x-request-id"
+ALLOWED_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+VISIT: Final = "pushforward.visit"  # where the scope has it
+OPEN: Final = ("/health/", "/v2/health/")  # the probes: they need no key
+HUNG_UP: Final = 499  # the status under which callers who left are counted
+CURRENT: Final[ContextVar[str]] = ContextVar("request id")
+
+_PROCESS: Final = secrets.token_hex(6)
+_NUMBERS: Final = itertools.count(1)
+
+
+class Visit:
+    """What is known of a request, more and more of it.
+
+    Attributes:
+        id: the caller's own, where it may stand in a header and a log; else a new one.
+        started: on the monotonic clock, in seconds.
+        model: that was found.
+        rows: that graphs ran for it.
+        waited_s: in queues.
+        trace: where its steps are told, ``None`` unless traces are made.
+    """
+
+    __slots__ = (
+        "caller",
+        "headers",
+        "id",
+        "method",
+        "model",
+        "path",
+        "rows",
+        "started",
+        "status",
+        "trace",
+        "waited_s",
+    )
+
+    def __init__(self, scope: MutableMapping[str, Any]) -> None:
+        self.started = time.monotonic()
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.id = _id(self.headers.get(ID_HEADER))
+        self.caller: Caller = ANYONE
+        self.model = NO_MODEL
+        self.status = HUNG_UP
+        self.rows = 0
+        self.waited_s = 0.0
+        self.trace: Trace | None = None
+
+    def charge(self, rows: int) -> None:
+        """Graphs are about to run rows for it.
+
+        Raises:
+            OverLimit: if these are the first, and more than its caller may ask for.
+        """
+        self.caller.charge(rows, begun=self.rows > 0)
+        self.rows += rows
+
+    def ran(self, entry: str, rows: int, since: float, waited_s: float) -> None:
+        """They have run.
+
+        Args:
+            since: when they were put into the queue, on the monotonic clock.
+        """
+        self.waited_s += waited_s
+        if self.trace is not None:
+            self.trace.ran(entry, rows, since, waited_s)
+
+
+def _id(given: bytes | None) -> str:
+    if given is not None and ALLOWED_ID.fullmatch(given):
+        return given.decode()
+    return f"{_PROCESS}-{next(_NUMBERS):x}"
