@@ -5,6 +5,7 @@
     ├── UnexpectedAnswer             an answer that is not the service's, such as a proxy's page
     ├── Unresumable                  a partial file of another download
     └── Refused                      the service gives a reason (RFC 9457)
+        ├── Unauthenticated      401  no key, or an unknown one
         ├── InvalidInput         422
         ├── CapabilityAbsent     422  a verb that the model lacks
         ├── NotFound             404
@@ -17,6 +18,7 @@
         ├── TooLarge             413
         ├── UnsupportedMediaType 415
         ├── QueueFull            429  asked again after Retry-After
+        ├── OverLimit            429  likewise: the key's limit
         ├── Internal             500
         │   └── RowFailed             on the rows that are named
         ├── Unavailable          503  asked again
@@ -66,18 +68,29 @@ class Refused(PushforwardError):
         detail: what was wrong, the value seen, what is allowed.
         problem: the whole document.
         retry_after_s: how long the service asks to be left alone, ``None`` if it does not say.
+        request_id: under which the service's log has it, ``None`` if it does not say.
     """
 
     code: ClassVar[str] = ""
 
     def __init__(
-        self, status: int, detail: str, problem: Mapping[str, Any], retry_after_s: float | None = None
+        self,
+        status: int,
+        detail: str,
+        problem: Mapping[str, Any],
+        retry_after_s: float | None = None,
+        request_id: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.problem = problem
         self.retry_after_s = retry_after_s
+        self.request_id = request_id
+
+
+class Unauthenticated(Refused):
+    code = "unauthenticated"
 
 
 class InvalidInput(Refused):
@@ -126,6 +139,10 @@ class UnsupportedMediaType(Refused):
 
 class QueueFull(Refused):
     code = "queue_full"
+
+
+class OverLimit(Refused):
+    code = "over_limit"
 
 
 class Internal(Refused):
@@ -181,7 +198,8 @@ def refusal(response: httpx.Response) -> Refused:
         problem = {"detail": f"{response.status_code}: {response.text[:TEXT_SHOWN]}"}
     kind = BY_CODE.get(str(problem.get("code")), Refused)
     detail = str(problem.get("detail", f"the service answered {response.status_code}"))
-    return kind(response.status_code, detail, problem, _retry_after_s(response.headers))
+    request_id = response.headers.get("X-Request-Id")
+    return kind(response.status_code, detail, problem, _retry_after_s(response.headers), request_id)
 
 
 def _retry_after_s(headers: httpx.Headers) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -44,17 +45,20 @@ def _read_csv(path: Path, model: Model) -> Array:
     """Lines of numbers, in the model's columns where the first line names them."""
     with path.open(newline="") as file:
         lines = [line for line in csv.reader(file) if line]
+    head = lines.pop(0) if lines and not _are_numbers(lines[0]) else None
     if not lines:
         raise ValueError("it is empty; allowed: a line for each row")
-    head = None if _are_numbers(lines[0]) else lines.pop(0)
     width = len(head or lines[0])
-    for number, line in enumerate(lines, start=1 + (head is not None)):
-        if len(line) != width or not _are_numbers(line):
-            raise ValueError(f"line {number} is {','.join(line)[:80]!r}; allowed: {width} numbers")
-    rows = np.array(lines, np.float64)
-    if head is not None and model.columns:
-        rows = rows[:, _places(head, model.columns)]
-    return rows.reshape(-1, *model.data_shape) if rows[0].size == np.prod(model.data_shape) else rows
+    places = _places(head, model.columns) if head and model.columns else range(width)
+    rows = np.array([_numbers(line, width, places) for line in lines])
+    return rows.reshape(-1, *model.data_shape) if rows.shape[1] == math.prod(model.data_shape) else rows
+
+
+def _numbers(line: Sequence[str], width: int, places: Sequence[int]) -> list[float]:
+    chosen = [line[place] for place in places] if len(line) == width else []
+    if not _are_numbers(chosen):
+        raise ValueError(f"a line is {','.join(line)[:80]!r}; allowed: {width} cells, numbers where read")
+    return [float(cell) for cell in chosen]
 
 
 def _are_numbers(line: Sequence[str]) -> bool:

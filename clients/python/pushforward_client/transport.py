@@ -51,8 +51,8 @@ def checked(response: httpx.Response) -> httpx.Response:
     return response
 
 
-def ours(error: Exception) -> PushforwardError:
+def ours(error: PushforwardError | httpx.RequestError) -> PushforwardError:
     """An error of httpx as one of this package."""
     if isinstance(error, PushforwardError):
         return error
-    return Unreachable(f"{type(error).__name__}: {error}".removesuffix(": "))
+    return Unreachable(f"{error.request.url} gave no answer: {type(error).__name__} {error}".rstrip())
