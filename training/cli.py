@@ -1,16 +1,19 @@
-"""The command line: ``python -m training list | run | evaluate | compare | export | table | pack``."""
+"""The command line: ``python -m training``, and what comes after it."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Final
 
 from models.manifest import Metric
-from training import Mistake
+from models.noise import Address
+from training import Mistake, bulk
 from training.amend import add_direction, from_files, from_recipe
 from training.attributes import ALLOWED
 from training.compare import apart, draw, numbers, open_runs
@@ -23,6 +26,8 @@ from training.pack import pack
 from training.recipe import Recipe, find, published, read
 from training.run import Run
 from training.table import page
+
+ENGINES: Final[dict[str, bulk.Engine]] = {"local": bulk.local}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,12 +103,47 @@ def _parser() -> argparse.ArgumentParser:
     direction.add_argument("--data", type=Path, metavar="PATH", help="where the recipe's data lie")
     direction.set_defaults(command=_direction)
 
+    _add_bulk(commands, artifacts)
+
     packing = commands.add_parser(
         "pack", help="make an artifact of a graph from elsewhere", parents=[artifacts]
     )
     packing.add_argument("spec", type=Path, metavar="SPEC", help="a .toml file that describes the graph")
     packing.set_defaults(command=_pack)
     return parser
+
+
+def _add_bulk(commands: Any, artifacts: argparse.ArgumentParser) -> None:
+    """The commands that put many rows through an exported model."""
+    many = argparse.ArgumentParser(add_help=False, parents=[artifacts])
+    many.add_argument("artifact", metavar="ARTIFACT", help="a model's name, name/version, or its folder")
+    many.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="the result: .npy, .npz, .csv or .parquet"
+    )
+    many.add_argument(
+        "--label", metavar="CLASS", help="of every row, by name or number, or a file with that of each"
+    )
+    many.add_argument(
+        "--engine", choices=list(ENGINES), default="local", help="what computes: this process, or Ray"
+    )
+    rows = argparse.ArgumentParser(add_help=False)
+    rows.add_argument("rows", type=Path, metavar="ROWS", help="the rows: .npy, .csv or .parquet")
+
+    scoring = commands.add_parser("score", help="the log-likelihoods of a file of rows", parents=[many, rows])
+    scoring.add_argument("--k", type=int, help="importance samples of an estimate; by default as calibrated")
+    scoring.add_argument("--seed", type=int, help="of the noise behind an estimate; by default as calibrated")
+    scoring.set_defaults(command=_score)
+
+    encoding = commands.add_parser("encode", help="the codes of a file of rows", parents=[many, rows])
+    encoding.set_defaults(command=_encode)
+
+    drawing = commands.add_parser("draw", help="samples of a seed, as many as you like", parents=[many])
+    drawing.add_argument("-n", type=int, required=True, metavar="N", help="how many")
+    drawing.add_argument("--seed", type=int, default=0, help="of their noise (default 0)")
+    drawing.add_argument("--offset", type=int, default=0, help="the number of the first (default 0)")
+    drawing.add_argument("--temperature", type=float, default=1.0, help="scales the codes (default 1)")
+    drawing.add_argument("--truncation", type=float, default=math.inf, help="the largest size of a code")
+    drawing.set_defaults(command=_draw)
 
 
 def _list(args: argparse.Namespace) -> None:
@@ -179,6 +219,29 @@ def _direction(args: argparse.Namespace) -> None:
     )
     folder = add_direction(find_artifact(args.artifacts, args.artifact), args.name, rows)
     print(f"{args.name} is in {folder}")
+
+
+def _score(args: argparse.Namespace) -> None:
+    options = {"k": args.k, "seed": args.seed}
+    folder = find_artifact(args.artifacts, args.artifact)
+    _compute(args, bulk.of_rows("score", folder, args.rows, args.out, args.label, options))
+
+
+def _encode(args: argparse.Namespace) -> None:
+    folder = find_artifact(args.artifacts, args.artifact)
+    _compute(args, bulk.of_rows("encode", folder, args.rows, args.out, args.label))
+
+
+def _draw(args: argparse.Namespace) -> None:
+    address = Address(args.seed, args.offset, scale=args.temperature, truncation=args.truncation)
+    folder = find_artifact(args.artifacts, args.artifact)
+    _compute(args, bulk.of_draw(folder, args.n, address, args.label))
+
+
+def _compute(args: argparse.Namespace, job: bulk.Job) -> None:
+    tally = bulk.run(job, args.out, ENGINES[args.engine])
+    said = ", ".join(f"{count} {what}" for what, count in tally.most_common() if count)
+    print(f"{job.rows} rows in {args.out}: {said}")
 
 
 def _pack(args: argparse.Namespace) -> None:

@@ -47,11 +47,12 @@ def numbers(path: Path) -> Floats:
 def _csv(path: Path) -> Floats:
     with path.open(newline="", encoding="utf-8-sig") as file:
         lines = [line for line in csv.reader(file) if line]
-    has_head = bool(lines) and not _is_number(lines[0][0])
+    has_head = bool(lines) and not is_number(lines[0][0])
     return np.array([[float(cell) for cell in line] for line in lines[has_head:]])
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Whether a cell of text is a number."""
     try:
         float(cell)
     except ValueError:
