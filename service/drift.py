@@ -122,7 +122,7 @@ def bounds(held_out: Array) -> Array:
 
 def counts(score: Array, bounds: Array) -> Array:
     """How many scores lie in each bucket: at or below a bound and above the one before, (bounds + 1,)."""
-    return np.bincount(np.searchsorted(bounds, score), minlength=len(bounds) + 1)
+    return np.bincount(bounds.searchsorted(score), minlength=len(bounds) + 1)
 
 
 def _buckets(bounds: Array, counted: Array) -> list[tuple[str, float]]:

@@ -177,7 +177,7 @@ def callers() -> list[Panel]:
             "Rejections",
             "Requests answered with a reason instead of a result, by its code.",
             "reqps",
-            query(total("reason", rate("pushforward_rejections_total")), "{{reason}}"),
+            query(f"{total('reason', rate('pushforward_rejections_total'))} or vector(0)", "{{reason}}"),
             width=12,
         ),
         lines(
