@@ -187,6 +187,20 @@ def callers() -> list[Panel]:
             query("pushforward_requests_in_flight", "{{instance}}"),
             width=12,
         ),
+        lines(
+            "Requests by key",
+            "By the names of the keys that callers came with, and status.",
+            "reqps",
+            query(total("key, status", rate("pushforward_key_requests_total")), "{{key}} {{status}}"),
+            width=12,
+        ).no_value("nobody needs a key"),
+        lines(
+            "Rows by key",
+            "That graphs ran for the holders of each key.",
+            ROWS_A_SECOND,
+            query(total("key", rate("pushforward_key_rows_total")), "{{key}}"),
+            width=12,
+        ).no_value("nobody needs a key"),
     ]
 
 

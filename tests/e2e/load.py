@@ -32,8 +32,15 @@ class Load:
     A call without any answer has status 0.
     """
 
-    def __init__(self, url: str, request: Callable[[int], tuple[str, dict[str, Any]]], callers: int = 8):
+    def __init__(
+        self,
+        url: str,
+        request: Callable[[int], tuple[str, dict[str, Any]]],
+        callers: int = 8,
+        key: str | None = None,
+    ):
         self.url, self.request = url, request
+        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.calls: list[Call] = []
         self._stop = threading.Event()
         self._numbers = iter(range(10**9))
@@ -55,7 +62,7 @@ class Load:
         return self.calls
 
     def _go(self) -> None:
-        with httpx.Client(base_url=self.url, timeout=60, verify=False) as client:
+        with httpx.Client(base_url=self.url, headers=self.headers, timeout=60, verify=False) as client:
             while not self._stop.is_set():
                 self.calls.append(self._call(client, next(self._numbers)))
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
+from service.keys import line, made
 from tests import graphs
 from tests.e2e.conftest import Start
 from tests.e2e.load import Load
@@ -57,9 +58,10 @@ def _usual(number: int) -> tuple[str, dict[str, Any]]:
 class Prometheus:
     """A prometheus that scrapes a service every second under the rules of ``deploy/alerts.yml``."""
 
-    def __init__(self, folder: Path, target: str) -> None:
+    def __init__(self, folder: Path, target: str, key: str) -> None:
         self.url = f"http://127.0.0.1:{(port := free_port())}"
-        scrape = {"job_name": "pushforward", "static_configs": [{"targets": [target]}]}
+        scrape: dict[str, Any] = {"job_name": "pushforward", "static_configs": [{"targets": [target]}]}
+        scrape["authorization"] = {"credentials": key}
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(ROOT / "deploy/alerts.yml")],
@@ -102,9 +104,10 @@ class Prometheus:
 @pytest.fixture
 def watched(start: Start, artifacts: Path, tmp_path: Path) -> Iterator[Prometheus]:
     """A Prometheus that has seen a service under traffic for some scrapes, and goes on seeing it."""
-    service = start(artifacts).ready()
-    prometheus = Prometheus(tmp_path, service.url.removeprefix("http://"))
-    with Load(service.url, _usual, callers=2):
+    key = made()
+    service = start(artifacts, keys=line("somebody", key)).ready()
+    prometheus = Prometheus(tmp_path, service.url.removeprefix("http://"), key)
+    with Load(service.url, _usual, callers=2, key=key):
         until(lambda: bool(prometheus.values('up{job="pushforward"} == 1')), "the service is scraped")
         until(lambda: bool(prometheus.values("count_over_time(up[1m]) >= 4")), "some scrapes")
         yield prometheus
@@ -153,4 +156,4 @@ def test_panels_that_need_a_gpu_say_so_where_there_is_none() -> None:
         if "fieldConfig" in p
     }
     assert len(NEED_A_GPU) == 3
-    assert {title for title, words in said.items() if words} == set(NEED_A_GPU)
+    assert {title for title, words in said.items() if words == "no model runs on a GPU"} == set(NEED_A_GPU)
