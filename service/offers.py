@@ -158,7 +158,9 @@ def _classes(name: str, value: Value) -> list[int | str]:
     if isinstance(value, list):
         return [*value]
     if value.dtype.kind not in "iu":
-        raise refuse(f"/inputs/{name}/datatype", DATATYPES[value.dtype], "INT64, or other whole numbers")
+        raise refuse(
+            f"/inputs/{name}/datatype", show(DATATYPES[value.dtype]), "INT64, or other whole numbers"
+        )
     return [int(number) for number in value.ravel()]
 
 

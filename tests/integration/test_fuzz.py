@@ -7,8 +7,11 @@ get past the door.
 from __future__ import annotations
 
 import copy
+import gzip
+import json
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +29,7 @@ from schemathesis import GenerationMode, checks, openapi
 
 from models.manifest import Verb
 from service.app import create_app
+from service.protocol import INFER
 from service.settings import Settings
 from tests.integration.conftest import NPY
 
@@ -107,10 +111,15 @@ def narrowed(app: FastAPI, url: str) -> Any:
     return openapi.from_dict(document)
 
 
+PROTOCOL_MODEL = ("", "/ready", "/versions/{model_version}", "/versions/{model_version}/ready")
 OPERATIONS = [
     *(("POST", f"/{verb}") for verb in get_args(Verb)),
     *(("GET", path) for path in ("/models", "/models/{name}", "/health/live", "/health/ready", "/metrics")),
     ("POST", "/models/reload"),
+    *(("GET", f"/v2{path}") for path in ("", "/health/live", "/health/ready")),
+    *(("GET", f"/v2/models/{{model_name}}{path}") for path in PROTOCOL_MODEL),
+    *(("POST", path) for path in INFER),
+    ("POST", "/v2/repository/index"),
 ]
 
 
@@ -167,3 +176,59 @@ def test_bytes_that_pretend_to_be_npy_are_refused(
         body = b"\x93NUMPY\x01\x00" + len(described).to_bytes(2, "little") + described + body
     answer = httpx.post(f"{url}/{verb}?{query}", content=body, headers={"Content-Type": NPY})
     assert answer.status_code in (200, 404, 422), answer.text
+
+
+MAIN = {"loglik": "inputs", "reconstruct": "inputs", "encode": "x", "decode": "z", "log_weight": "x"}
+scalars = st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+# What may be wrong with an input of two rows of three numbers, and with the members beside it.
+slips = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.sampled_from(["x", "inputs", "n", "label"]),
+        "shape": st.lists(st.integers(-1, 9), max_size=3),
+        "datatype": st.sampled_from(["FP64", "FP16", "INT64", "UINT8", "BYTES", "BOOL", ""]),
+        "data": st.none() | st.lists(scalars | st.lists(scalars, max_size=3), max_size=6),
+        "parameters": st.dictionaries(st.just("binary_data_size"), st.just(24) | scalars),
+    },
+)
+parameters = st.dictionaries(
+    st.sampled_from(["n", "seed", "k", "timeout", "binary_data_output", "directions.first", "directions"])
+    | st.text(max_size=5),
+    st.integers(1, 9) | scalars,
+    max_size=2,
+)
+
+
+@st.composite
+def inferences(draw: st.DrawFn) -> tuple[str, dict[str, str], bytes]:
+    """A protocol model, and headers and a body in which little or much is wrong."""
+    part = draw(st.sampled_from(["sample", *MAIN]))
+    row = st.lists(st.floats(-100, 100, width=32), min_size=6, max_size=6)
+    rows = {"name": MAIN.get(part), "shape": [2, 3], "datatype": "FP32", "data": draw(row)}
+    inputs = [{**rows, **draw(st.just({}) | slips)}] if part in MAIN else []
+    outputs = draw(st.none() | st.lists(st.sampled_from([{"name": "samples"}, {"name": "status"}, {}])))
+    fields = {"inputs": inputs, "parameters": draw(st.just({}) | parameters), "outputs": outputs}
+    head = json.dumps(fields).encode()
+    body = head + draw(st.just(b"") | st.just(bytes(24)) | st.binary(max_size=30))
+    length = draw(st.just(len(head)) | st.integers(-2, 2 * len(head)))
+    coding = draw(st.sampled_from(["identity", "gzip", "deflate", "zstd"]))
+    squeeze = {"gzip": gzip.compress, "deflate": zlib.compress}.get(coding, bytes)
+    headers = {"Content-Encoding": coding, "Inference-Header-Content-Length": str(length)}
+    return f"linear.{part}", headers, draw(st.sampled_from([squeeze, bytes]))(body)
+
+
+def test_whatever_is_sent_to_the_protocol_has_an_answer_in_its_form(url: str) -> None:
+    statuses: Counter[int] = Counter()
+    with httpx.Client(base_url=url) as client:
+
+        @given(request=inferences())
+        @settings(budget, max_examples=10 * EXAMPLES)
+        def send(request: tuple[str, dict[str, str], bytes]) -> None:
+            model, headers, body = request
+            answer = client.post(f"/v2/models/{model}/infer", headers=headers, content=body)
+            statuses[answer.status_code] += 1
+            assert answer.status_code in (200, 413, 415, 422, 504), answer.text
+            assert (answer.json().keys() == {"error"}) == (answer.status_code != 200)
+
+        send()
+    assert statuses[200] > EXAMPLES / 4, statuses
