@@ -83,7 +83,7 @@ demo: $(INSTALLED)
 
 # Tests that need a server which is not here say so and are left out; under CI=true that is a failure.
 servers:
-	@missing="$$(for s in redis-server prometheus; do command -v $$s >/dev/null || printf '%s ' $$s; done)"; \
+	@missing="$$(for s in redis-server prometheus chromium; do command -v $$s >/dev/null || printf '%s ' $$s; done)"; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "→ Installing $$missing"; \
 	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; } \

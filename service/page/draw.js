@@ -15,12 +15,13 @@ function cleared(target, fill) {
 /** How large a sheet of pictures is, and where each lies. */
 export function sheet([, height, width], count, columns, side) {
   const scale = Math.max(1, Math.floor(side / columns / width));
-  const [w, h] = [width * scale + scale, height * scale + scale];
+  const gap = columns > 1 ? Math.max(2, Math.floor(scale / 4)) : 0;
+  const [w, h] = [width * scale + gap, height * scale + gap];
   const lines = Math.ceil(count / columns);
   return {
     scale,
-    width: columns * w - scale,
-    height: lines * h - scale,
+    width: columns * w - gap,
+    height: lines * h - gap,
     at: (index) => [(index % columns) * w, Math.floor(index / columns) * h, width * scale, height * scale],
     index: ([x, y]) => {
       const found = Math.floor(y / h) * columns + Math.min(columns - 1, Math.floor(x / w));
@@ -32,6 +33,7 @@ export function sheet([, height, width], count, columns, side) {
 /** Pictures (B, C, H, W) on a sheet, between the values that are black and white, and nothing in between. */
 export function pictures(target, values, space, place) {
   [target.width, target.height] = [place.width, place.height];
+  target.classList.add("pixels");
   const context = cleared(target, colour("line"));
   const size = space.shape.reduce((a, b) => a * b, 1);
   for (let index = 0; index * size < values.length; index += 1) {

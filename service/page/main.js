@@ -78,11 +78,18 @@ function draw(subject, fields) {
   const screen = new Screen(subject, catalogue, fields);
   const panel = PANELS.find(({ name }) => name === fields.panel) ?? samples;
   const body = h("section", {
-    id: "panel", class: `panel ${panel.name}`, role: "tabpanel", tabIndex: -1, "aria-labelledby": `tab-${panel.name}`, "aria-busy": "false",
+    id: "panel", class: "panel", role: "tabpanel", tabIndex: -1, "aria-labelledby": `tab-${panel.name}`, "aria-busy": "false",
   });
   main.replaceChildren(heading(subject, screen), tabs(panel, screen), body);
   screen.fill(body, panel);
+  document.querySelectorAll(".models, .tabs").forEach(bringForward);
   document.title = `${subject.detail.name} · Pushforward`;
+}
+
+/** Scroll a list that is wider than the screen to what is chosen in it. */
+function bringForward(list) {
+  const chosen = list.querySelector("[aria-current], [aria-selected='true']");
+  if (chosen) list.scrollLeft = chosen.offsetLeft - (list.clientWidth - chosen.offsetWidth) / 2;
 }
 
 function heading({ detail }, screen) {

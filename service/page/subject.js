@@ -56,6 +56,15 @@ export class Subject {
     return values.subarray(index * this.size, (index + 1) * this.size);
   }
 
+  /** The nearest row of whole numbers in the support, for models that know no others. */
+  levelled(values) {
+    const { support } = this.detail.data;
+    return values.map((value, index) => {
+      const { lattice, low, high } = support[support.length > 1 ? index : 0];
+      return lattice ? Math.max(low ?? -Infinity, Math.min(high ?? Infinity, Math.round(value))) : value;
+    });
+  }
+
   /** Where the points of the plane lie: the ranges of both axes, the same for everyone. */
   async ranges(label) {
     this.cloud ??= api.array("sample", this.fields("sample", label, REFERENCE));

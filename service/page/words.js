@@ -31,9 +31,10 @@ export const plain = (name) => name.replaceAll("_", " ");
 /** A number as short as it can be read: four digits, and powers of ten where there are many. */
 export function short(value) {
   if (value === null || value === undefined) return "–";
-  if (value === 0 || Number.isInteger(value)) return String(value);
   const size = Math.abs(value);
-  return size < 1e-3 || size >= 1e5 ? value.toExponential(1).replace("e", " e") : String(Number(value.toPrecision(4)));
+  const many = value !== 0 && (size < 1e-3 || size >= 1e5);
+  const text = many ? value.toExponential(1).replace("e", " e") : String(Number(value.toPrecision(4)));
+  return text.replaceAll("-", "−");
 }
 
 /** A number of fixed digits, with a true minus sign. */
@@ -43,7 +44,8 @@ export const fixed = (value, digits = 2) => (value === null ? "–" : value.toFi
 export function space(data) {
   const size = data.shape.join("×");
   const [first] = data.support;
-  if (data.levels) return `${size}, levels ${first.low} to ${first.high}`;
-  const low = first.low ?? "−∞";
-  return data.support.length === 1 && first.low === null && first.high === null ? `${size}, continuous` : `${size}, ${low} to ${first.high ?? "∞"}`;
+  const kind = data.levels ? `${data.levels} levels` : first.lattice ? "whole numbers" : "continuous";
+  const bounded = first.low !== null || first.high !== null;
+  const end = (value, open) => (value === null ? open : short(value));
+  return `${size}, ${kind}${bounded ? ` from ${end(first.low, "−∞")} to ${end(first.high, "∞")}` : ""}`;
 }

@@ -8,9 +8,9 @@ export const about = {
   title: "Certificate",
   show: ({ subject: { detail } }) => [
     h("div", { class: "columns" }, promises(detail), facts(detail)),
-    certificate(detail),
     measured(detail),
     moves(detail),
+    certificate(detail),
   ].filter(Boolean),
 };
 
@@ -46,14 +46,14 @@ function certificate({ certificate: { checks } }) {
 
 function measured({ metrics }) {
   const rows = Object.entries(metrics).map(([name, { value, unit, kind, k, standard_error: error }]) => [
-    plain(name), error ? `${short(value)} ± ${short(error)}` : short(value), unit, plain(kind) + (k ? `, ${k} draws` : ""),
+    plain(name), error ? `${short(value)} ± ${short(error)}` : short(value), unit, plain(kind) + (k > 1 ? `, ${k} draws` : ""),
   ]);
   return rows.length ? h("section", { class: "card" }, h("h2", {}, "Measured on rows that training never saw"), table(["what", "value", "unit", "kind"], rows)) : null;
 }
 
 function moves({ directions }) {
   const rows = Object.entries(directions).map(([name, { attribute, unit, correlation, effect, judge }]) => [
-    name, attribute, unit, short(correlation), effect.map(([at, value]) => `${short(at)}: ${short(value)}`).join("   "), judge,
+    name, attribute, unit, short(correlation), effect.map(([at, value]) => `${short(value)} at ${short(at)}`).join(", "), judge,
   ]);
   const head = ["direction", "what grows", "a step of 1", "correlation", "seen at strengths", "judge"];
   return rows.length ? h("section", { class: "card" }, h("h2", {}, "Directions"), table(head, rows)) : null;

@@ -7,9 +7,11 @@ import { Plane, colour } from "../draw.js";
 import { fixed } from "../words.js";
 
 const REACH = { standard_normal: [-3, 3], logistic: [-5, 5], uniform: [0, 1] };
+const USUAL = "1.0"; // the address to begin at
+const MIDDLE = "middle"; // ... or the code in the middle of all
 const TILES = 11; // of the map, each way
 const LINES = 13; // of the lattice that is pushed forward, each way
-const FINE = 49; // points of each of its lines
+const FINE = 145; // points of each of its lines
 const FEW = 12; // sliders, before all are wanted
 
 export const codes = {
@@ -36,9 +38,9 @@ class Codes {
 
   /** The code that the page stands on: where it began, and what was moved since. */
   get code() {
-    const [seed, index] = this.screen.text("base").split(".").map(Number);
-    const base = Number.isSafeInteger(seed) && Number.isSafeInteger(index);
-    const code = base ? this.subject.drawn(seed, index) : new Float32Array(this.subject.codes).fill(this.middle);
+    const [seed, index] = this.screen.text("base", USUAL).split(".").map(Number);
+    const drawn = Number.isSafeInteger(seed) && Number.isSafeInteger(index);
+    const code = drawn ? this.subject.drawn(seed, index) : new Float32Array(this.subject.codes).fill(this.middle);
     for (const [axis, value] of this.set) if (axis in code) code[axis] = value;
     return code;
   }
@@ -52,13 +54,13 @@ class Codes {
     const flat = this.subject.codes > 1;
     return [
       h("div", { class: "controls" }, ...this.start(), ...(flat ? this.chooseAxes() : [])),
-      h("div", { class: "columns" }, flat ? h("div", { class: "stack" }, this.map, this.marker) : null, h("div", {}, this.image, this.said)),
+      h("div", { class: "columns map-first" }, flat ? h("div", { class: "stack" }, this.map, this.marker) : null, h("div", {}, this.image, this.said)),
       h("div", { class: "columns" }, this.sliders, directions(this.screen, () => this.everything())),
     ].filter(Boolean);
   }
 
   start() {
-    const [seed, index] = this.screen.text("base", "1.0").split(".").map(Number);
+    const [seed, index = 0] = this.screen.text("base", USUAL).split(".").map((part) => Number(part) || 0);
     const from = { seed, index };
     const begin = (base) => { this.set.clear(); this.screen.set({ base, z: "" }); this.fillSliders(this.few); this.everything(); };
     const put = (name) => (value) => { from[name] = value; begin(`${from.seed}.${from.index}`); };
@@ -67,7 +69,7 @@ class Codes {
     return [
       number("from seed", { value: seed, onchange: put("seed") }), row,
       button("Next row", next, { class: "quiet" }),
-      button("The middle", () => begin(""), { class: "quiet" }),
+      button("The middle", () => begin(MIDDLE), { class: "quiet" }),
     ];
   }
 

@@ -31,7 +31,7 @@ class Likelihood {
     this.area = h("textarea", { rows: 6, spellcheck: false, "aria-label": "Rows, one a line", placeholder: `${this.subject.size} numbers a line; or drop a CSV file here` });
     this.chart = canvas(960, 400, { class: "sheet chart", role: "img", "data-shows": "histogram", "aria-label": "Scores among those of held-out rows" });
     this.said = h("p", { class: "verdict", role: "status" });
-    this.table = h("div", { class: "scroll", tabIndex: 0 });
+    this.table = h("div", { class: "scroll tall", tabIndex: 0 });
     this.score = screen.work(() => this.ask());
     this.fetch = screen.work(() => this.draw());
   }
@@ -107,9 +107,10 @@ class Likelihood {
     const call = { n: Math.max(1, screen.index("ln", 100)), seed: screen.index("lseed", 1), offset: screen.index("lfirst", 0) };
     const own = this.source === this.subject.detail.name;
     const { data } = await array("sample", own ? screen.ask("sample", call) : { model: this.source, ...call });
-    this.rows = Array.from({ length: call.n }, (_, index) => this.subject.row(data, index));
+    this.rows = Array.from({ length: call.n }, (_, index) => this.subject.levelled(this.subject.row(data, index)));
     this.area.value = this.rows.length * this.subject.size <= 20000 ? text(this.rows) : "";
-    await this.answer(`samples of ${this.source}`);
+    const rounded = this.subject.detail.data.support.some(({ lattice }) => lattice);
+    await this.answer(`samples of ${this.source}${rounded ? ", brought to whole numbers" : ""}`);
   }
 
   /** Rows were pasted, typed or dropped. */
@@ -153,9 +154,11 @@ class Likelihood {
     const scores = this.answers.log_likelihood;
     const worst = scores.map((_, row) => row).sort((a, b) => (scores[a] ?? -Infinity) - (scores[b] ?? -Infinity) || a - b);
     const odd = this.answers.status.filter((status) => status !== "ok").length;
-    const mean = scores.filter((score) => score !== null).reduce((sum, score, _, all) => sum + score / all.length, 0);
-    this.said.textContent = `${scores.length.toLocaleString("en")} ${what}: mean ${fixed(mean)} ${first.unit}, ${plain(first.kind)} (${UNITS[first.kind]}${first.k ? `, ${first.k} draws` : ""}); ${odd} beyond every held-out row.${this.note ?? ""}`;
-    this.plot(scores.filter((score) => score !== null));
+    const finite = scores.filter((score) => score !== null);
+    const mean = finite.length ? finite.reduce((sum, score) => sum + score, 0) / finite.length : null;
+    const kind = `${plain(first.kind)} (${UNITS[first.kind]}${first.k ? `, ${first.k} draws` : ""})`;
+    this.said.textContent = `${scores.length.toLocaleString("en")} ${what}: mean ${fixed(mean)} ${first.unit}, ${kind}; ${odd} not ok.${this.note ?? ""}`;
+    this.plot(finite);
     this.list(worst, first);
   }
 

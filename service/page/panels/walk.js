@@ -33,10 +33,12 @@ class Walk {
     const put = (name) => (value) => { this.screen.set({ [name]: value }); this.refresh(); };
     const choices = [["", "as the prior is"], ["slerp", "great circle"], ["lerp", "straight line"]];
     const plane = this.subject.kind === "plane";
+    this.strip.classList.toggle("long", !plane);
     const hint = plane && this.subject.can("encode") ? "Drag A and B." : "";
     return [
       h("div", { class: "controls" }, number("steps", { value: this.steps, min: 2, max: plane ? 400 : 40, onchange: put("steps") }), select("path", { value: this.screen.text("path"), choices, onchange: put("path") }), h("span", { class: "muted" }, hint)),
-      plane ? h("div", { class: "columns wide-first" }, this.strip, h("div", {}, ...this.ends.map((end) => end.element))) : h("div", { class: "walk" }, this.ends[0].element, h("div", { class: "scroll middle", tabIndex: 0 }, this.strip), this.ends[1].element),
+      plane ? h("div", { class: "columns wide-first" }, this.strip, h("div", {}, ...this.ends.map((end) => end.element))) : h("div", { class: "scroll", tabIndex: 0 }, this.strip),
+      plane ? null : h("div", { class: "columns" }, ...this.ends.map((end) => end.element)),
       directions(this.screen, () => this.refresh()),
     ].filter(Boolean);
   }
@@ -52,7 +54,7 @@ class Walk {
   }
 
   async draw(data) {
-    if (this.subject.kind !== "plane") return this.subject.show(this.strip, data, { columns: this.steps, side: 80 * this.steps });
+    if (this.subject.kind !== "plane") return this.subject.show(this.strip, data, { columns: this.steps, side: 90 * this.steps });
     const { cloud, x, y } = await this.subject.ranges(this.screen.label);
     [this.strip.width, this.strip.height] = [960, 960];
     this.plane = new Plane(this.strip, x, y);
@@ -87,7 +89,7 @@ class End {
     this.said = h("p", { class: "muted" });
     if (this.editable && this.subject.kind === "pictures") this.pad = new Pad(this.subject.detail.data, name.toUpperCase(), () => this.keep());
     else if (this.subject.kind !== "plane") this.still = canvas(320, 320, { class: "pad", role: "img", "data-shows": `pad ${name.toUpperCase()}`, "aria-label": `end ${name.toUpperCase()}` });
-    this.element = h("section", { class: "card end" }, h("h2", {}, name.toUpperCase()), this.pad?.element ?? this.still ?? "", this.address(), this.bars, this.said);
+    this.element = h("section", { class: "card end" }, h("h2", {}, name.toUpperCase()), this.pad?.element ?? this.still ?? "", h("div", { class: "about" }, this.address(), this.bars, this.said));
   }
 
   get editable() { return this.subject.can("encode"); }

@@ -1,0 +1,108 @@
+"""A visitor of the playground: a real Chromium, whose complaints and requests are written down."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
+
+from tests.e2e.processes import program
+
+DESK, PHONE = (1440, 900), (390, 844)
+# As root Chromium has no sandbox, and in a container little shared memory.
+FLAGS = ["--no-sandbox", "--disable-dev-shm-usage"]
+PIXELS = "all => all.map(each => [each.dataset.shows, each.width, each.height, each.toDataURL()])"
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium, without a window."""
+    path = program("chromium")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Visitor:
+    """One tab.
+
+    Attributes:
+        complaints: errors of the page, and what the console says.
+        hosts: that were asked for anything.
+    """
+
+    url: str
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+    hosts: set[str] = field(default_factory=set)
+
+    @classmethod
+    def arrive(
+        cls, browser: Browser, url: str, size: tuple[int, int] = DESK, scheme: Any = "light"
+    ) -> Visitor:
+        """Open a tab; its screen is so large, and in day or night."""
+        width, height = size
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, has_touch=size == PHONE
+        )
+        visitor = cls(url, context.new_page())
+        page = visitor.page
+        page.set_default_timeout(20_000)
+        page.on("console", lambda message: visitor.complaints.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: visitor.complaints.append(f"error: {error.message}"))
+        page.on("requestfailed", lambda request: visitor.complaints.append(f"failed: {request.url}"))
+        page.on("request", lambda request: visitor.hosts.add(urlsplit(request.url).netloc))
+        return visitor
+
+    def look_at(self, **fields: Any) -> None:
+        """Open the page as a link with these fields does."""
+        fragment = "&".join(f"{name}={value}" for name, value in fields.items())
+        self.follow(f"{self.url}/#{fragment}")
+
+    def follow(self, link: str) -> None:
+        self.page.goto("about:blank")
+        self.page.goto(link)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the panel has nothing left to do."""
+        self.page.wait_for_selector("#panel[aria-busy=false]")
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """What the address says."""
+        return dict(parse_qsl(urlsplit(self.page.url).fragment))
+
+    def shows(self, name: str) -> Locator:
+        """A canvas by what it shows."""
+        return self.page.locator(f'canvas[data-shows="{name}"]')
+
+    def pixels(self, name: str | None = None) -> dict[str, str]:
+        """Each canvas that shows something, with its size and all its pixels."""
+        chosen = self.page.locator(f'canvas[data-shows="{name}"]' if name else "canvas[data-shows]")
+        return {row[0]: json.dumps(row[1:]) for row in chosen.evaluate_all(PIXELS)}
+
+    def grey(self, name: str, places: list[tuple[float, float]]) -> list[int]:
+        """How bright a canvas is at these pixels, 0 to 255."""
+        address: str = self.shows(name).evaluate("canvas => canvas.toDataURL()")
+        image = Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).convert("L")
+        return [int(np.asarray(image)[int(y), int(x)]) for x, y in places]
+
+    def module(self, file: str, expression: str, argument: Any = None) -> Any:
+        """What an expression of a module of the page gives; the module is called ``it``."""
+        script = f"async given => {{ const it = await import('/page/{file}'); return {expression}; }}"
+        return self.page.evaluate(script, argument)
+
+    def leave(self) -> None:
+        self.page.context.close()
