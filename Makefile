@@ -17,6 +17,7 @@ MISSING = $(strip $(foreach name,$(DEMO),$(if $(wildcard $(ARTIFACTS)/$(name)/*/
 
 INSTALLED := $(VENV)/installed-$(RUNTIME)
 TESTABLE  := $(VENV)/testable-$(RUNTIME)
+KSERVE    := $(VENV)/kserve
 OTHER      = $(filter-out $(INSTALLED),$(wildcard $(VENV)/installed-*))
 
 .DEFAULT_GOAL := help
@@ -72,9 +73,16 @@ $(INSTALLED): $(BIN)/pip pyproject.toml clients/python/pyproject.toml constraint
 	@$(PIP) -e ".[$(RUNTIME),train]" -e 'clients/python[cli]'
 	@touch $@
 
-$(TESTABLE): $(INSTALLED)
+$(TESTABLE): $(INSTALLED) $(KSERVE)
 	@echo "→ Installing what testing needs"
 	@$(PIP) -e ".[$(RUNTIME),train,ray,otel,dev]"
+	@touch $@
+
+# KServe's client wants an older protobuf than ours, so it lies beside the packages, not among them.
+$(KSERVE): tests/e2e/kserve.txt | $(INSTALLED)
+	@echo "→ Installing KServe's client, to test with"
+	@rm -rf $@
+	@$(BIN)/pip --disable-pip-version-check install -qq --no-deps --no-compile --target $@ -r tests/e2e/kserve.txt
 	@touch $@
 
 demo: $(INSTALLED)
