@@ -22,12 +22,14 @@ from training.export import export
 from training.fit import fit
 from training.folder import find as find_artifact
 from training.gauges import collapse
+from training.jobs import Job, of_draw, of_rows
+from training.on_ray import on_ray
 from training.pack import pack
 from training.recipe import Recipe, find, published, read
 from training.run import Run
 from training.table import page
 
-ENGINES: Final[dict[str, bulk.Engine]] = {"local": bulk.local}
+ENGINES: Final[dict[str, bulk.Engine]] = {"local": bulk.local, "ray": on_ray}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -224,21 +226,21 @@ def _direction(args: argparse.Namespace) -> None:
 def _score(args: argparse.Namespace) -> None:
     options = {"k": args.k, "seed": args.seed}
     folder = find_artifact(args.artifacts, args.artifact)
-    _compute(args, bulk.of_rows("score", folder, args.rows, args.out, args.label, options))
+    _compute(args, of_rows("score", folder, args.rows, args.out, args.label, options))
 
 
 def _encode(args: argparse.Namespace) -> None:
     folder = find_artifact(args.artifacts, args.artifact)
-    _compute(args, bulk.of_rows("encode", folder, args.rows, args.out, args.label))
+    _compute(args, of_rows("encode", folder, args.rows, args.out, args.label))
 
 
 def _draw(args: argparse.Namespace) -> None:
     address = Address(args.seed, args.offset, scale=args.temperature, truncation=args.truncation)
     folder = find_artifact(args.artifacts, args.artifact)
-    _compute(args, bulk.of_draw(folder, args.n, address, args.label))
+    _compute(args, of_draw(folder, args.n, address, args.label))
 
 
-def _compute(args: argparse.Namespace, job: bulk.Job) -> None:
+def _compute(args: argparse.Namespace, job: Job) -> None:
     tally = bulk.run(job, args.out, ENGINES[args.engine])
     said = ", ".join(f"{count} {what}" for what, count in tally.most_common() if count)
     print(f"{job.rows} rows in {args.out}: {said}")

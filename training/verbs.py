@@ -18,7 +18,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from models.manifest import EntryName, Law, Manifest, Tensor
-from models.noise import FIXED, NOISE, Address, draw
+from models.noise import FIXED, LAST, NOISE, Address, draw
 from models.scores import DEFAULT_K, bits_per_dim, log_mean_exp, statuses, typicality
 from models.support import Bounds
 from training import Mistake
@@ -40,7 +40,13 @@ class Draws:
 
     @staticmethod
     def of(manifest: Manifest, k: int | None, seed: int | None) -> Draws:
-        """Those asked for, or else those of the calibration; one of no noise, where a density takes none."""
+        """Those asked for, or else those of the calibration; one of no noise, where a density takes none.
+
+        Raises:
+            Mistake: for a number of samples or a seed that there is not.
+        """
+        if (k is not None and k < 1) or (seed is not None and not 0 <= seed <= LAST):
+            raise Mistake(f"--k is {k}, --seed {seed}; allowed are 1 or more, and 0 to {LAST}")
         if manifest.entry_points["log_weight"].input("noise") is None:
             return Draws(1, 0)
         known = manifest.calibration
