@@ -18,10 +18,14 @@ class CuttingProxy:
 
     Args:
         cuts: after how many bytes the first connections break, in turn; later ones hold.
+
+    Attributes:
+        port: where new connections lead; another replica may take over.
+        broken: connections that were cut.
     """
 
     def __init__(self, port: int, cuts: Sequence[int]) -> None:
-        self._to = port
+        self.port = port
         self._cuts = list(cuts)
         self.broken = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -38,7 +42,7 @@ class CuttingProxy:
         with suppress(OSError):  # it is closed
             while True:
                 caller, _ = self._listener.accept()
-                service = socket.create_connection(("127.0.0.1", self._to))
+                service = socket.create_connection(("127.0.0.1", self.port))
                 cut = self._cuts.pop(0) if self._cuts else None
                 threading.Thread(target=self._forward, args=(caller, service, None), daemon=True).start()
                 threading.Thread(target=self._forward, args=(service, caller, cut), daemon=True).start()
