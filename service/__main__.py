@@ -108,7 +108,7 @@ def _given() -> dict[str, Any]:
 
 
 async def _serve(settings: Settings) -> int:
-    log = set_up(settings.log)
+    log = set_up(settings.log_format)
     try:
         app = create_app(settings, log)
         check_host(settings, app.state.callers)

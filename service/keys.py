@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 import tomllib
 from collections.abc import Iterable
@@ -65,9 +66,9 @@ def line(name: str, key: str) -> str:
     Raises:
         KeysError: if no key may have that name.
     """
-    text = f'{name} = {{ sha256 = "{hashed(key)}" }}'
-    parsed(text, "the name")
-    return text
+    if not re.fullmatch(NAME, name):
+        raise KeysError(f"the name is {name!r}; allowed: up to 40 of a-z, 0-9, - and _, the first no sign")
+    return f'{name} = {{ sha256 = "{hashed(key)}" }}'
 
 
 def read(file: Path | None, text: str | None) -> Keys:

@@ -10,7 +10,6 @@ import logging
 import sys
 import time
 from asyncio import TimerHandle, get_running_loop
-from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final, Literal
 
 import orjson
@@ -29,7 +28,7 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         said: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC),
+            "time": _rounded(record.created),
             "level": record.levelname.lower(),
             "event": record.getMessage(),
         }
@@ -78,15 +77,15 @@ class RequestLog:
 
 def _json_line(visit: Visit) -> bytes:
     said: dict[str, Any] = {
-        "time": datetime.now(UTC),
+        "time": _rounded(time.time()),
         "level": "info",
         "event": "request",
         "request": visit.id,
         "method": visit.method,
         "path": visit.path[:LONGEST_PATH],
         "status": visit.status,
-        "ms": _ms(time.monotonic() - visit.started),
-        "queue_ms": _ms(visit.waited_s),
+        "ms": _rounded(1000 * (time.monotonic() - visit.started)),
+        "queue_ms": _rounded(1000 * visit.waited_s),
         "rows": visit.rows,
         "model": visit.model,
         "key": visit.caller.name,
@@ -100,10 +99,11 @@ def _text_line(visit: Visit) -> bytes:
     path = visit.path[:LONGEST_PATH].encode("unicode_escape").decode()
     parts = [f"{visit.status} {visit.method} {path}"]
     parts += [f"{visit.model}, {visit.rows} rows"] if visit.model else []
-    parts.append(f"{_ms(time.monotonic() - visit.started)} ms")
+    parts.append(f"{1000 * (time.monotonic() - visit.started):.1f} ms")
     parts += [f"key {visit.caller.name}"] if visit.caller.name else []
     return f"{', '.join(parts)} ({visit.id})\n".encode()
 
 
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+def _rounded(value: float) -> float:
+    """To three digits behind the point; ``round`` takes five times as long."""
+    return int(value * 1000) / 1000

@@ -23,7 +23,7 @@ class Settings(BaseSettings):
         open: listen on another address without keys.
         keys_file: names, hashes and limits of the keys that callers need; none asks for no key.
         keys: the same lines, in place of the file or beside it.
-        log: ``auto`` writes for people on a terminal, and one JSON object a line elsewhere.
+        log_format: ``auto`` writes for people on a terminal, and one JSON object a line elsewhere.
         otlp_url: where traces are sent; none makes none.
         artifacts: the folder of exported models, ``<name>/<version>/manifest.json``.
         device: ``auto`` takes CUDA where the runtime really offers it; ``cuda`` refuses to start without.
@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     open: bool = False
     keys_file: Path | None = None
     keys: str | None = None
-    log: Literal["auto", "text", "json"] = "auto"
+    log_format: Literal["auto", "text", "json"] = "auto"
     otlp_url: Annotated[str, StringConstraints(pattern=r"^https?://")] | None = None
     artifacts: Path = Path("artifacts")
     device: Literal["auto", "cpu", "cuda"] = "auto"

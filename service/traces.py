@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SERVICE: Final = "pushforward"
 PARENT: Final = (b"traceparent", b"tracestate")
+PATIENCE_S: Final = 2  # with a collector; a process that stops waits no longer for it
 NS: Final = 1_000_000_000
 
 
@@ -52,7 +53,7 @@ class Traces:
             ) from None
         named = Resource.create({"service.name": SERVICE}).merge(OTELResourceDetector().detect())
         provider = TracerProvider(resource=named, shutdown_on_exit=False)
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=url)))
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=url, timeout=PATIENCE_S)))
         return cls(provider)
 
     def begin(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> Trace:

@@ -77,6 +77,13 @@ def test_compose_mounts_models_read_only_and_publishes_on_loopback() -> None:
         assert all(mount.endswith(":ro") for mount in binds), name
 
 
+def test_the_image_asks_for_keys_and_compose_opens_what_only_loopback_reaches() -> None:
+    assert "PUSHFORWARD_HOST=0.0.0.0" in _stages()["base"]
+    assert "PUSHFORWARD_OPEN" not in _stages()["base"]
+    for name in ("service", "service-gpu"):
+        assert COMPOSE["services"][name]["environment"]["PUSHFORWARD_OPEN"] == "true"
+
+
 def test_compose_mounts_files_that_exist() -> None:
     mounts = [mount for service in COMPOSE["services"].values() for mount in service.get("volumes", ())]
     sources = {mount.split(":")[0] for mount in mounts if mount.startswith("./deploy")}

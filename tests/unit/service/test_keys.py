@@ -76,3 +76,10 @@ def test_a_file_that_is_not_there_and_names_that_meet_are_refused(tmp_path: Path
         keys.read(file, keys.line("one", "2"))
     with pytest.raises(KeysError, match="two and one are the same key"):
         keys.read(file, keys.line("two", "1"))
+
+
+def test_the_line_in_the_readme_is_one() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    (line,) = [line for line in readme.splitlines() if line.startswith("designer = ")]
+    known = keys.parsed(line, "README.md")["designer"]
+    assert (known.requests_per_s, known.rows_per_s) == (20, 50000)
