@@ -15,6 +15,11 @@ RUNTIME := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 # A model is finished when one of its versions has a manifest: export writes it last.
 MISSING = $(strip $(foreach name,$(DEMO),$(if $(wildcard $(ARTIFACTS)/$(name)/*/manifest.json),,$(name))))
 
+# What Kubernetes knows by itself; and custom resources, each in a file that is called as its schema.
+MANIFESTS  = $(shell find deploy/kubernetes deploy/kserve -name '*.yaml' ! -name kustomization.yaml | xargs grep -l '^kind:')
+CUSTOM     = $(foreach schema,$(wildcard deploy/schemas/*.json),$(filter %/$(basename $(notdir $(schema))).yaml,$(MANIFESTS)))
+CORE       = $(filter-out $(CUSTOM),$(MANIFESTS))
+
 INSTALLED := $(VENV)/installed-$(RUNTIME)
 TESTABLE  := $(VENV)/testable-$(RUNTIME)
 KSERVE    := $(VENV)/kserve
@@ -44,6 +49,9 @@ check: $(TESTABLE) ## format, lint, types, import contracts, deploy files
 	@$(BIN)/lint-imports --no-logo >$(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 	@$(BIN)/yamllint --strict *.yml .*.yaml deploy
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+	@$(BIN)/kubernetes-validate --strict --quiet --kubernetes-version 1.37 $(CORE)
+	@$(foreach schema,$(notdir $(basename $(wildcard deploy/schemas/*.json))),$(BIN)/check-jsonschema --quiet \
+	  --schemafile deploy/schemas/$(schema).json $(filter %/$(schema).yaml,$(CUSTOM)) &&) :
 	@echo "  format, lint, types, imports and deploy files are in order"
 
 train: $(INSTALLED) ## train, evaluate and export one recipe: make train RECIPE=flow-digits [DATA=path]

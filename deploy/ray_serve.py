@@ -1,4 +1,4 @@
-"""Replicas of the service under Ray Serve: `serve run deploy/ray/serve.yaml`, or name `deploy.ray_serve:app` in yours.
+"""Replicas of the service under Ray Serve: `serve run deploy/ray/serve.yaml`.
 
 Ray starts, spreads and replaces replicas; each is the whole application, with its own lanes and models.
 """
@@ -36,7 +36,7 @@ class Replica:
         return app
 
     async def check_health(self) -> None:
-        """Called by Ray: first before any traffic, then every few seconds; a replica that raises is replaced."""
+        """Called by Ray, first before any traffic; a replica that raises is replaced."""
         await self._life.opened.wait()
         if self._life.dead:
             raise RuntimeError(f"the replica cannot serve: {self._life.failure or 'the device is lost'}")
@@ -52,11 +52,10 @@ def app(arguments: dict[str, Any]) -> serve.Application:
     # A replica starts in a folder of its own.
     settings = settings.model_copy(update={"artifacts": settings.artifacts.resolve()})
     deployment = serve.deployment(
-        Replica,
         name="Replica",
         num_replicas=2,
         max_ongoing_requests=MOST_AT_ONCE,
         graceful_shutdown_timeout_s=settings.drain_s + MARGIN_S,
         ray_actor_options={"num_cpus": 1, "num_gpus": int(settings.device == "cuda")},
     )
-    return deployment.bind(settings)
+    return deployment(Replica).bind(settings)

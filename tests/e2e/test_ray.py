@@ -1,4 +1,4 @@
-"""Two replicas under Ray Serve, as `serve run deploy/ray/serve.yaml` starts them, beside the plain service."""
+"""Two replicas under Ray Serve, from the committed configuration, beside the plain service."""
 
 from __future__ import annotations
 
