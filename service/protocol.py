@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib.metadata import version as version_of
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter
@@ -23,6 +23,7 @@ from service.lifecycle import Lifecycle
 from service.offers import Found, Offer, find, offers
 from service.schemas import Strict, refuse, show
 from service.tensors import (
+    BYTES,
     HEADER_LENGTH,
     Body,
     InferRequest,
@@ -76,6 +77,34 @@ class ModelMetadata(Strict):
     platform: str
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]
+
+
+class OutputConfig(Strict):
+    """A tensor in the words of Triton's configuration, which leaves the number of rows out."""
+
+    name: str
+    data_type: str
+    dims: list[int]
+
+
+class InputConfig(OutputConfig):
+    optional: bool
+
+
+class ModelConfig(Strict):
+    """What load tools ask Triton for.
+
+    Attributes:
+        max_batch_size: the most rows of one request, 0 where the first axis of an input is not the row.
+        dynamic_batching: present, as the rows of many callers do share a batch.
+    """
+
+    name: str
+    platform: str
+    max_batch_size: int
+    input: list[InputConfig]
+    output: list[OutputConfig]
+    dynamic_batching: dict[str, int]
 
 
 class ModelReady(Strict):
@@ -232,6 +261,7 @@ def router(life: Lifecycle) -> APIRouter:
     router = APIRouter(prefix=PREFIX, tags=[PROTOCOL], responses=_REFUSALS)
     _add_server(router, life)
     _add_models(router, life)
+    _add_configurations(router, life)
     return router
 
 
@@ -269,7 +299,7 @@ def _add_server(router: APIRouter, life: Lifecycle) -> None:
         return Server(
             name="pushforward",
             version=version_of("pushforward"),
-            extensions=["binary_tensor_data", "parameters"],
+            extensions=["binary_tensor_data", "parameters", "model_configuration"],
         )
 
 
@@ -298,6 +328,40 @@ def _add_models(router: APIRouter, life: Lifecycle) -> None:
     async def model_version_ready(model_name: str, model_version: str) -> ModelReady:
         """The same of one version."""
         return _ready(life, model_name, model_version)
+
+
+def _add_configurations(router: APIRouter, life: Lifecycle) -> None:
+    max_rows = life.settings.max_rows
+
+    @router.get("/models/{model_name}/config")
+    async def model_config(model_name: str) -> ModelConfig:
+        """The same as the metadata, as Triton's tools read it."""
+        return _config(find(life.engine(), model_name, None), max_rows)
+
+    @router.get("/models/{model_name}/versions/{model_version}/config")
+    async def model_version_config(model_name: str, model_version: str) -> ModelConfig:
+        """The same of one version."""
+        return _config(find(life.engine(), model_name, model_version), max_rows)
+
+
+def _config(found: tuple[Served, str, Offer], max_rows: int) -> ModelConfig:
+    served, part, offer = found
+    by_row = all(port.shape[0] == -1 for port in offer.inputs)
+    return ModelConfig(
+        name=f"{served.name}.{part}",
+        platform=offer.platform,
+        max_batch_size=max_rows if by_row else 0,
+        input=[InputConfig(**_configured(port, by_row), optional=port.optional) for port in offer.inputs],
+        output=[OutputConfig(**_configured(port, by_row)) for port in offer.outputs],
+        dynamic_batching={},
+    )
+
+
+def _configured(port: Port, by_row: bool) -> dict[str, Any]:
+    data_type = "TYPE_STRING" if port.datatype == BYTES else f"TYPE_{port.datatype}"
+    # A tensor of one number for each row has no axis left, which Triton writes as one of length 1.
+    dims = (port.shape[1:] or (1,)) if by_row else port.shape
+    return {"name": port.name, "data_type": data_type, "dims": list(dims)}
 
 
 def _ready(life: Lifecycle, name: str, version: str | None) -> ModelReady:

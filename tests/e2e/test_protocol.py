@@ -86,6 +86,11 @@ async def described(client: Any, service: Service) -> None:
     model = await client.get_model_metadata("gaussian-vae.log_weight", "1")
     assert [port["name"] for port in model["inputs"]] == ["x", "eps"]
     assert model["inputs"][0] == {"name": "x", "datatype": "FP32", "shape": [-1, 3]}
+    config = await client.get_model_config("linear.loglik")
+    assert config["max_batch_size"] == 100_000
+    assert config["input"] == [{"name": "inputs", "data_type": "TYPE_FP32", "dims": [3], "optional": False}]
+    assert config["output"][-1] == {"name": "status", "data_type": "TYPE_STRING", "dims": [1]}
+    assert (await client.get_model_config("linear.sample", "1"))["max_batch_size"] == 0
     index = await client.get_model_repository_index()
     assert {"name": "linear.loglik", "version": "1", "state": "READY", "reason": ""} in index
 

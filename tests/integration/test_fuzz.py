@@ -111,7 +111,8 @@ def narrowed(app: FastAPI, url: str) -> Any:
     return openapi.from_dict(document)
 
 
-PROTOCOL_MODEL = ("", "/ready", "/versions/{model_version}", "/versions/{model_version}/ready")
+ABOUT = ("", "/ready", "/config")
+PROTOCOL_MODEL = (*ABOUT, *(f"/versions/{{model_version}}{about}" for about in ABOUT))
 OPERATIONS = [
     *(("POST", f"/{verb}") for verb in get_args(Verb)),
     *(("GET", path) for path in ("/models", "/models/{name}", "/health/live", "/health/ready", "/metrics")),

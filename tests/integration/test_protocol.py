@@ -66,7 +66,7 @@ async def test_the_server_is_live_ready_and_says_who_it_is(client: Client) -> No
     assert (await client.get("/v2/health/ready")).json() == {"ready": True}
     server = (await client.get("/v2")).json()
     assert server["name"] == "pushforward"
-    assert server["extensions"] == ["binary_tensor_data", "parameters"]
+    assert server["extensions"] == ["binary_tensor_data", "parameters", "model_configuration"]
 
 
 async def test_a_service_without_a_model_is_live_and_not_ready(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ async def test_versions_are_found_by_their_path(client: Client) -> None:
         ("/v2/models/nothing.sample", "there is no model 'nothing'"),
         ("/v2/models/linear", "linear.decode, linear.encode, linear.log_weight, linear.sample"),
         ("/v2/models/image-gan.loglik/ready", "of image-gan there are image-gan.decode, image-gan.sample"),
-        ("/v2/models/linear.sample/config", "there is nothing at"),
+        ("/v2/models/linear.sample/stats", "there is nothing at"),
         ("/v2/nowhere", "there is nothing at"),
     ],
 )
