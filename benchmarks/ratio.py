@@ -83,7 +83,7 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
     raise SystemExit(f"{url} did not answer within 60 s")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -148,7 +148,7 @@ def measure(urls: dict[str, str], work: Workload, connections: int) -> dict[str,
 
 
 def main() -> None:
-    naive, ours = _free_port(), _free_port()
+    naive, ours = free_port(), free_port()
     uvicorn = [
         sys.executable,
         "-m",
