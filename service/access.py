@@ -59,20 +59,25 @@ class Door:
         if self._traces is not None:
             visit.trace = self._traces.begin(visit.method, visit.path, visit.headers)
         try:
-            await self._let_in(visit, scope, receive, _stamped(visit, send))
+            refusal = self._refusal(visit) if self._callers.known else None
+            if refusal is None:
+                await self._app(scope, receive, _stamped(visit, send))
+            else:
+                await send_reply(refusal, _stamped(visit, send))
         finally:
             self._over(visit)
 
-    async def _let_in(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
+    def _refusal(self, visit: Visit) -> Reply | None:
+        """Find out who it is; why he is not let in, ``None`` if he is."""
+        if visit.path.startswith(OPEN):
+            return None
         try:
-            if self._callers.known and not visit.path.startswith(OPEN):
-                visit.caller = self._callers.find(visit.method, visit.headers)
-                visit.caller.admit()
+            visit.caller = self._callers.find(visit.method, visit.headers)
+            visit.caller.admit()
         except ServiceError as error:
             self._metrics.rejected(error.code)
-            await send_reply(self._wording(visit.path)(error), send)
-        else:
-            await self._app(scope, receive, send)
+            return self._wording(visit.path)(error)
+        return None
 
     def _over(self, visit: Visit) -> None:
         if visit.caller.name:
@@ -92,11 +97,11 @@ class Door:
 def _stamped(visit: Visit, send: Send) -> Send:
     """The same, with the request's id in the head of the answer."""
 
-    async def stamped(message: MutableMapping[str, Any]) -> None:
+    def stamped(message: MutableMapping[str, Any]) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             visit.status = message["status"]
             message["headers"] = [*message["headers"], (b"x-request-id", visit.id.encode())]
-        await send(message)
+        return send(message)
 
     return stamped
 

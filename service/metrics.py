@@ -144,6 +144,7 @@ class Metrics:
         build.labels(version("pushforward"), python_version()).set(1)
         self._gpus = False  # whether they are watched
         self._lanes: dict[tuple[str, str, str], LaneMetrics] = {}
+        self._visits: dict[tuple[str, int], tuple[Counter, Counter]] = {}
         self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def answered(self, verb: str, model: str, status: int, started: float) -> None:
@@ -162,8 +163,12 @@ class Metrics:
 
     def key_answered(self, key: str, status: int, rows: int) -> None:
         """Count one request of a key, by its name, and the rows that ran for it."""
-        self.key_requests.labels(key, str(status)).inc()
-        self.key_rows.labels(key).inc(rows)
+        children = self._visits.get((key, status))
+        if children is None:
+            children = self.key_requests.labels(key, str(status)), self.key_rows.labels(key)
+            self._visits[key, status] = children
+        children[0].inc()
+        children[1].inc(rows)
 
     def cache(self, tier: str, result: str, count: int) -> None:
         """Count keys that a tier had, had not, failed at, or was not asked for."""
