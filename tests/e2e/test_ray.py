@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -63,15 +64,18 @@ def replicas(folder: Path, prototypes: Path, redis: Redis) -> Iterator[httpx.Cli
     application["deployments"][0]["ray_actor_options"] = {"num_cpus": 0.5}  # two fit on one core
     (folder / "serve.yaml").write_text(yaml.safe_dump(config))
     command = [str(Path(sys.executable).with_name("serve")), "run", str(folder / "serve.yaml")]
-    cluster = Running(command, folder / "ray.log", _environment(folder))
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
-    until(lambda: _ready(cluster, client), "the replicas are ready", timeout_s=120)
-    yield client
-    client.close()
-    cluster.stop()
+    # Ray makes sockets in its folder, whose paths may not be long.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as short:
+        cluster = Running(command, folder / "ray.log", _environment(short))
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+                until(lambda: _ready(cluster, client), "the replicas are ready", timeout_s=150)
+                yield client
+        finally:
+            cluster.stop()
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def _environment(folder: str) -> dict[str, str]:
     """Of a cluster that keeps to loopback, and tells nobody that it runs."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PUSHFORWARD_", "REDIS_", "RAY_"))}
     ours = {
@@ -79,8 +83,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the only switch that makes a Linux node 127.0.0.1
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_TMPDIR": str(folder),
-        "RAY_memory_monitor_refresh_ms": "0",
+        "RAY_TMPDIR": folder,
     }
     return {**inherited, **ours}
 

@@ -128,7 +128,7 @@ def _selections(manifest: Manifest) -> list[tuple[dict[str, str], list[Any]]]:
             there = [
                 (peer["podSelector"]["matchLabels"], _ports([rule]))
                 for rule in spec.get("egress", ())
-                for peer in rule["to"]
+                for peer in rule.get("to", ())
                 if "podSelector" in peer
             ]
             return [(spec["podSelector"]["matchLabels"], _ports(spec["ingress"])), *there]
