@@ -84,13 +84,15 @@ export class Plane {
   axes() {
     const { context, target } = this;
     const step = niceStep(Math.max(this.right - this.left, this.top - this.bottom) / 6);
-    context.font = `${target.width / 36}px system-ui, sans-serif`;
+    context.font = `${target.width / 30}px system-ui, sans-serif`;
     context.lineWidth = 1;
     for (let tick = Math.ceil(this.left / step) * step; tick < this.right; tick += step) {
+      if (tick - this.left < step / 3) continue;
       this.rule([[tick, this.bottom], [tick, this.top]], Math.abs(tick) < step / 2);
       this.name(tick, step, this.x(tick) + 5, target.height - 8);
     }
     for (let tick = Math.ceil(this.bottom / step) * step; tick < this.top; tick += step) {
+      if (tick - this.bottom < step / 3) continue;
       this.rule([[this.left, tick], [this.right, tick]], Math.abs(tick) < step / 2);
       this.name(tick, step, 6, this.y(tick) - 5);
     }
@@ -175,7 +177,7 @@ export function histogram(target, { edges, counts }, scores, [left, right]) {
   });
   context.fillStyle = colour("axis");
   context.fillRect(14, floor, target.width - 28, 2);
-  names(context, left, right, x, target.height - 10, target.height / 15);
+  names(context, left, right, x, target.height - 8, target.height / 13);
   context.globalAlpha = Math.max(0.15, Math.min(0.9, 30 / scores.length));
   for (const score of scores) {
     const beyond = score < left || score > right;

@@ -44,8 +44,10 @@ function askForKey() {
 async function subjectOf({ model, version }) {
   const key = `${model} ${version ?? ""}`;
   const query = version ? `?version=${encodeURIComponent(version)}` : "";
-  if (!subjects.has(key)) subjects.set(key, new Subject(await get(`/models/${encodeURIComponent(model)}${query}`)));
-  return subjects.get(key);
+  if (subjects.has(key)) return subjects.get(key);
+  const subject = new Subject(await get(`/models/${encodeURIComponent(model)}${query}`));
+  for (const each of [key, `${model} ${subject.detail.version}`]) subjects.set(each, subject);
+  return subject;
 }
 
 /** Show what the address says; of two that overlap the later one wins. */
@@ -53,6 +55,7 @@ async function show() {
   const turn = (shown += 1);
   const fields = { panel: samples.name, ...read() };
   fields.model ??= catalogue[0].name;
+  main.setAttribute("aria-busy", "true");
   listModels(fields);
   try {
     const subject = await subjectOf(fields);
@@ -60,6 +63,7 @@ async function show() {
   } catch (problem) {
     if (turn === shown) say(problem.message);
   }
+  if (turn === shown) main.setAttribute("aria-busy", "false");
 }
 
 function listModels({ model, panel }) {
@@ -80,7 +84,9 @@ function draw(subject, fields) {
   const body = h("section", {
     id: "panel", class: "panel", role: "tabpanel", tabIndex: -1, "aria-labelledby": `tab-${panel.name}`, "aria-busy": "false",
   });
+  const amongTabs = document.activeElement?.getAttribute("role") === "tab";
   main.replaceChildren(heading(subject, screen), tabs(panel, screen), body);
+  if (amongTabs) main.querySelector("[aria-selected='true']").focus();
   screen.fill(body, panel);
   document.querySelectorAll(".models, .tabs").forEach(bringForward);
   document.title = `${subject.detail.name} · Pushforward`;
@@ -133,9 +139,7 @@ function step(event) {
   if (!by) return;
   event.preventDefault();
   const all = [...event.currentTarget.children];
-  const next = all[(all.indexOf(document.activeElement) + by + all.length) % all.length];
-  next.click();
-  addEventListener("hashchange", () => setTimeout(() => document.querySelector(`#${next.id}`)?.focus()), { once: true });
+  all[(all.indexOf(document.activeElement) + by + all.length) % all.length].click();
 }
 
 addEventListener("hashchange", show);

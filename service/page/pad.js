@@ -2,15 +2,17 @@
 
 import { button, canvas, h, place } from "./dom.js";
 import { picture } from "./draw.js";
+import { fromText, toText } from "./own.js";
 
 const SIDE = 320; // pixels of the canvas, about
 
 export class Pad {
   /** `changed(values)` is called with flat numbers in data units after every stroke or file. */
-  constructor(space, name, changed) {
+  constructor(subject, name, changed) {
+    const space = subject.detail.data;
     const [channels, height, width] = space.shape;
-    Object.assign(this, { space, changed, channels, height, width, scale: Math.max(1, Math.floor(SIDE / width)) });
-    this.levels = (space.levels ?? 256) - 1;
+    const scale = Math.max(1, Math.floor(SIDE / width));
+    Object.assign(this, { subject, space, changed, channels, height, width, scale });
     this.values = new Float32Array(channels * height * width).fill(space.display[0]);
     this.cursor = [Math.floor(width / 2), Math.floor(height / 2)];
     this.sheet = canvas(width * this.scale, height * this.scale, {
@@ -19,18 +21,6 @@ export class Pad {
     });
     this.listen();
     this.element = h("div", {}, this.sheet, this.tools());
-  }
-
-  /** Numbers from 0 to `levels`, whose ends are black and white. */
-  get steps() {
-    const [low, high] = this.space.display;
-    return Array.from(this.values, (value) => Math.round(Math.max(0, Math.min(1, (value - low) / (high - low))) * this.levels));
-  }
-
-  set steps(given) {
-    const [low, high] = this.space.display;
-    this.values = Float32Array.from(given, (step) => low + (step / this.levels) * (high - low));
-    this.draw();
   }
 
   show(values) {
@@ -43,16 +33,17 @@ export class Pad {
   }
 
   done() {
-    this.steps = this.steps; // what is sent is what a link can carry
+    this.show(fromText(this.subject, toText(this.subject, this.values))); // what is sent is what a link carries
     this.changed(this.values);
   }
 
   tools() {
+    const [low, high] = this.space.display;
     const file = h("input", { type: "file", accept: "image/*", hidden: true, onchange: () => this.take(file.files[0]) });
     return h(
       "div", { class: "tools" },
-      button("Clear", () => { this.values.fill(this.space.display[0]); this.draw(); }, { class: "quiet" }),
-      button("Invert", () => { this.steps = this.steps.map((step) => this.levels - step); this.done(); }, { class: "quiet" }),
+      button("Clear", () => { this.values.fill(low); this.draw(); }, { class: "quiet" }),
+      button("Invert", () => { this.show(this.values.map((value) => low + high - value)); this.done(); }, { class: "quiet" }),
       button("File …", () => file.click(), { class: "quiet" }),
       file,
     );

@@ -1,6 +1,6 @@
 // What a panel is given: the model, the fields of the address, and a way to work that shows.
 
-import { h, select } from "./dom.js";
+import { h, number, select } from "./dom.js";
 import { link } from "./state.js";
 import { turns } from "./turns.js";
 
@@ -61,14 +61,15 @@ export class Screen {
   /** The class that calls carry, where the model takes one. */
   get label() {
     const { labels } = this.subject.detail.data;
-    return this.text("label") === "" ? 0 : labels ? this.text("label") : this.index("label", 0);
+    return labels?.includes(this.text("label")) ? this.text("label") : this.index("label", 0);
   }
 
   /** Where a class is chosen, `null` where the model takes none. */
   classes(chosen) {
-    const names = this.subject.detail.data.labels ?? Array.from({ length: 10 }, (_, i) => String(i));
-    if (!this.subject.detail.verbs.some((verb) => this.subject.labelled(verb))) return null;
+    const { verbs, data: { labels: names } } = this.subject.detail;
+    if (!verbs.some((verb) => this.subject.labelled(verb))) return null;
     const onchange = (label) => { this.set({ label }); chosen(); };
+    if (!names) return number("class", { value: this.label, onchange });
     return select("class", { value: this.text("label", names[0]), choices: names.map((name) => [name, name]), onchange });
   }
 

@@ -10,11 +10,13 @@ const LABELLED = {
   interpolate: ["decode"], loglik: ["log_weight"],
 };
 const REFERENCE = { n: 2000, seed: 0 }; // the rows that show where a model's points lie
-const ROW_HEIGHT = 44;
+const ROW_PX = 44; // of rows drawn as bars, one below the other
+const ALONE_PX = 240; // ... and of one alone
 
 export class Subject {
   constructor(detail) {
     this.detail = detail;
+    this.clouds = new Map(); // by class
     this.size = detail.data.shape.reduce((a, b) => a * b, 1);
     this.codes = detail.latent ? detail.latent.shape.reduce((a, b) => a * b, 1) : 0;
     const { shape, display } = detail.data;
@@ -67,8 +69,8 @@ export class Subject {
 
   /** Where the points of the plane lie: the ranges of both axes, the same for everyone. */
   async ranges(label) {
-    this.cloud ??= api.array("sample", this.fields("sample", label, REFERENCE));
-    const { data } = await this.cloud;
+    if (!this.clouds.has(label)) this.clouds.set(label, api.array("sample", this.fields("sample", label, REFERENCE)));
+    const { data } = await this.clouds.get(label);
     const axes = [0, 1].map((axis) => data.filter((_, index) => index % 2 === axis).sort());
     const middle = axes.map((sorted) => (sorted[0] + sorted.at(-1)) / 2);
     const half = 0.58 * Math.max(...axes.map((sorted) => sorted.at(-1) - sorted[0]), 1e-6);
@@ -99,13 +101,14 @@ export class Subject {
 
   showBars(target, values, count) {
     const limit = values.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-9);
-    [target.width, target.height] = [960, ROW_HEIGHT * count];
-    const one = Object.assign(document.createElement("canvas"), { width: 960, height: ROW_HEIGHT - 4 });
+    const tall = count === 1 ? ALONE_PX : ROW_PX;
+    [target.width, target.height] = [960, tall * count];
+    const one = Object.assign(document.createElement("canvas"), { width: 960, height: tall - 4 });
     for (let row = 0; row < count; row += 1) {
       bars(one, Array.from(this.row(values, row)), { limit });
-      target.getContext("2d").drawImage(one, 0, row * ROW_HEIGHT);
+      target.getContext("2d").drawImage(one, 0, row * tall);
     }
-    const box = (row) => [0, row * ROW_HEIGHT, 960, ROW_HEIGHT - 4];
-    return { find: ([, y]) => Math.min(count - 1, Math.floor(y / ROW_HEIGHT)), box };
+    const box = (row) => [0, row * tall, 960, tall - 4];
+    return { find: ([, y]) => Math.min(count - 1, Math.floor(y / tall)), box };
   }
 }

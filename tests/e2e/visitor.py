@@ -13,13 +13,17 @@ from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Request, sync_playwright
 
 from tests.e2e.processes import program
 
 DESK, PHONE = (1440, 900), (390, 844)
 # As root Chromium has no sandbox, and in a container little shared memory.
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage"]
+TURN = """fragment => new Promise(done => {
+    addEventListener("hashchange", done, { once: true });
+    location.hash = fragment;
+}).then(() => null)"""
 PIXELS = "all => all.map(each => [each.dataset.shows, each.width, each.height, each.toDataURL()])"
 
 
@@ -58,26 +62,36 @@ class Visitor:
         )
         visitor = cls(url, context.new_page())
         page = visitor.page
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.on("console", lambda message: visitor.complaints.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: visitor.complaints.append(f"error: {error.message}"))
-        page.on("requestfailed", lambda request: visitor.complaints.append(f"failed: {request.url}"))
+        page.on("requestfailed", visitor._failed)
         page.on("request", lambda request: visitor.hosts.add(urlsplit(request.url).netloc))
         return visitor
 
+    def _failed(self, request: Request) -> None:
+        # What the page still waited for when it was left is given up, and no failure.
+        if request.failure != "net::ERR_ABORTED":
+            self.complaints.append(f"{request.failure}: {request.url}")
+
     def look_at(self, **fields: Any) -> None:
-        """Open the page as a link with these fields does."""
+        """Go to what a link with these fields shows."""
         fragment = "&".join(f"{name}={value}" for name, value in fields.items())
-        self.follow(f"{self.url}/#{fragment}")
+        if self.page.url.startswith(self.url):
+            self.page.evaluate(TURN, f"#{fragment}")
+            self.settle()
+        else:
+            self.follow(f"{self.url}/#{fragment}")
 
     def follow(self, link: str) -> None:
+        """Open a link in a tab that shows nothing of this page yet."""
         self.page.goto("about:blank")
         self.page.goto(link)
         self.settle()
 
     def settle(self) -> None:
-        """Wait until the panel has nothing left to do."""
-        self.page.wait_for_selector("#panel[aria-busy=false]")
+        """Wait until the page has nothing left to do."""
+        self.page.wait_for_selector("main[aria-busy=false] #panel[aria-busy=false]")
 
     @property
     def fields(self) -> dict[str, str]:

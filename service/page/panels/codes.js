@@ -1,9 +1,10 @@
 // Codes, decoded while they are moved: on a map of two of them, by a slider each, and along named directions.
 
-import { array } from "../api.js";
+import { array, call } from "../api.js";
 import { directions, strengths } from "../directions.js";
 import { button, canvas, h, number, place, select, slider } from "../dom.js";
 import { Plane, colour } from "../draw.js";
+import { fromText } from "../own.js";
 import { fixed } from "../words.js";
 
 const REACH = { standard_normal: [-3, 3], logistic: [-5, 5], uniform: [0, 1] };
@@ -38,19 +39,33 @@ class Codes {
 
   /** The code that the page stands on: where it began, and what was moved since. */
   get code() {
-    const [seed, index] = this.screen.text("base", USUAL).split(".").map(Number);
-    const drawn = Number.isSafeInteger(seed) && Number.isSafeInteger(index);
-    const code = drawn ? this.subject.drawn(seed, index) : new Float32Array(this.subject.codes).fill(this.middle);
+    const code = this.origin.slice();
     for (const [axis, value] of this.set) if (axis in code) code[axis] = value;
     return code;
   }
 
-  get middle() { return (this.reach[0] + this.reach[1]) / 2; }
+  /** The code to begin at: of a row of the visitor's own, of an address, or in the middle. */
+  async begin() {
+    const own = this.screen.text("own") && this.subject.can("encode") && fromText(this.subject, this.screen.text("own"));
+    const [seed, index] = this.screen.text("base", USUAL).split(".").map(Number);
+    const drawn = Number.isSafeInteger(seed) && Number.isSafeInteger(index);
+    if (own) this.origin = await this.encode(own);
+    else if (drawn) this.origin = this.subject.drawn(seed, index);
+    else this.origin = new Float32Array(this.subject.codes).fill((this.reach[0] + this.reach[1]) / 2);
+    this.fillSliders(this.few);
+    this.everything();
+  }
+
+  async encode(own) {
+    const { latents } = await call("encode", this.screen.ask("encode", { inputs: [this.subject.nested(own)] }));
+    return Float32Array.from(latents.flat(Infinity));
+  }
 
   parts() {
     this.sliders = h("fieldset", { class: "latents" });
-    this.fillSliders(this.subject.codes > FEW && ![...this.set.keys()].some((axis) => axis >= FEW));
-    this.everything();
+    this.few = this.subject.codes > FEW && ![...this.set.keys()].some((axis) => axis >= FEW);
+    this.restart = this.screen.work(() => this.begin());
+    this.restart();
     const flat = this.subject.codes > 1;
     return [
       h("div", { class: "controls" }, ...this.start(), ...(flat ? this.chooseAxes() : [])),
@@ -62,7 +77,7 @@ class Codes {
   start() {
     const [seed, index = 0] = this.screen.text("base", USUAL).split(".").map((part) => Number(part) || 0);
     const from = { seed, index };
-    const begin = (base) => { this.set.clear(); this.screen.set({ base, z: "" }); this.fillSliders(this.few); this.everything(); };
+    const begin = (base) => { this.set.clear(); this.screen.set({ base, z: "", own: "" }); this.restart(); };
     const put = (name) => (value) => { from[name] = value; begin(`${from.seed}.${from.index}`); };
     const row = number("row", { value: index, onchange: put("index") });
     const next = () => { from.index += 1; row.set(from.index); begin(`${from.seed}.${from.index}`); };
@@ -104,6 +119,7 @@ class Codes {
   }
 
   everything() {
+    if (!this.origin) return; // not yet there, and drawn when it is
     if (this.subject.codes > 1) this.drawMap();
     this.drawOne(this.code);
   }
@@ -115,15 +131,15 @@ class Codes {
       const within = (part) => low + Math.max(0, Math.min(1, part)) * (high - low);
       return [[this.axes[0], within(x / this.map.width)], [this.axes[1], within(1 - y / this.map.height)]];
     };
-    this.map.addEventListener("pointermove", (event) => (event.buttons ? this.move(at(event)) : this.drawOne(this.moved(at(event)))));
-    this.map.addEventListener("pointerdown", (event) => { this.map.setPointerCapture(event.pointerId); this.move(at(event)); });
-    this.map.addEventListener("pointerleave", () => this.drawOne(this.code));
+    this.map.addEventListener("pointermove", (event) => this.origin && (event.buttons ? this.move(at(event)) : this.drawOne(this.moved(at(event)))));
+    this.map.addEventListener("pointerdown", (event) => { this.map.setPointerCapture(event.pointerId); this.origin && this.move(at(event)); });
+    this.map.addEventListener("pointerleave", () => this.origin && this.drawOne(this.code));
     this.map.addEventListener("keydown", (event) => this.key(event));
   }
 
   key(event) {
     const by = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
-    if (!by) return;
+    if (!by || !this.origin) return;
     event.preventDefault();
     const [code, [low, high]] = [this.code, this.reach];
     const step = ((high - low) / 60) * (event.shiftKey ? 5 : 1);
@@ -146,7 +162,8 @@ class Codes {
     const { data } = await array("decode", fields);
     const shown = await this.subject.show(this.image, data, { columns: 1, side: 960, label: this.screen.label });
     if (this.subject.kind === "plane") this.drawLattice(shown.plane, data);
-    this.said.textContent = this.axes.map((axis) => `z${axis + 1} = ${fixed(code[axis])}`).join("   ") + this.numbers(data);
+    const own = this.screen.text("own") ? "from your own row:   " : "";
+    this.said.textContent = own + this.axes.map((axis) => `z${axis + 1} = ${fixed(code[axis])}`).join("   ") + this.numbers(data);
     this.mark(code);
     this.screen.told("decode", fields);
   }

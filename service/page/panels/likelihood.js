@@ -153,11 +153,11 @@ class Likelihood {
     this.answers = Object.fromEntries(["log_likelihood", "bits_per_dim", "standard_error", "p_value", "status"].map((member) => [member, column(member)]));
     const scores = this.answers.log_likelihood;
     const worst = scores.map((_, row) => row).sort((a, b) => (scores[a] ?? -Infinity) - (scores[b] ?? -Infinity) || a - b);
-    const odd = this.answers.status.filter((status) => status !== "ok").length;
+    const found = [...new Set(this.answers.status)].map((each) => `${this.answers.status.filter((status) => status === each).length} ${plain(each)}`);
     const finite = scores.filter((score) => score !== null);
     const mean = finite.length ? finite.reduce((sum, score) => sum + score, 0) / finite.length : null;
     const kind = `${plain(first.kind)} (${UNITS[first.kind]}${first.k ? `, ${first.k} draws` : ""})`;
-    this.said.textContent = `${scores.length.toLocaleString("en")} ${what}: mean ${fixed(mean)} ${first.unit}, ${kind}; ${odd} not ok.${this.note ?? ""}`;
+    this.said.textContent = `${scores.length.toLocaleString("en")} ${what}: mean ${fixed(mean)} ${first.unit}, ${kind}; ${found.join(", ")}.${this.note ?? ""}`;
     this.plot(finite);
     this.list(worst, first);
   }

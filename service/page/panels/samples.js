@@ -122,8 +122,8 @@ class Samples {
     const score = this.subject.can("loglik") && button("What is its likelihood?", () => this.screen.go({ panel: "likelihood", from: this.subject.detail.name, rows: undefined, lseed: this.seed, lfirst: this.offset + row, ln: 1 }));
     if (moved) return [h("p", { class: "muted" }, "At temperature 1, without truncation, its code has an address to start from.")];
     return [
-      this.subject.can("decode") && button("Look around its code", () => this.screen.go({ panel: "codes", base: address, z: undefined })),
-      this.subject.can("interpolate") && button("Walk from it", () => this.screen.go({ panel: "walk", a: address })),
+      this.subject.can("decode") && button("Look around its code", () => this.screen.go({ panel: "codes", base: address, z: undefined, own: undefined })),
+      this.subject.can("interpolate") && button("Walk from it", () => this.screen.go({ panel: "walk", a: address, ax: undefined })),
       score,
     ].filter(Boolean);
   }

@@ -2,10 +2,10 @@
 
 import { array, call } from "../api.js";
 import { directions, strengths } from "../directions.js";
-import { canvas, h, number, place, select } from "../dom.js";
+import { button, canvas, h, number, place, select } from "../dom.js";
 import { Plane, bars, colour } from "../draw.js";
+import { fromText, toText } from "../own.js";
 import { Pad } from "../pad.js";
-import { pack, unpack } from "../state.js";
 import { fixed } from "../words.js";
 
 const USUAL = { a: "1.0", b: "1.5" };
@@ -87,9 +87,10 @@ class End {
     Object.assign(this, { walking, name, screen: walking.screen, subject: walking.subject });
     this.bars = canvas(320, 72, { class: "bars", role: "img", "aria-label": `code of ${name.toUpperCase()}` });
     this.said = h("p", { class: "muted" });
-    if (this.editable && this.subject.kind === "pictures") this.pad = new Pad(this.subject.detail.data, name.toUpperCase(), () => this.keep());
+    this.back = h("div", { class: "back", hidden: true }, canvas(80, 80, { class: "thumb", role: "img", "data-shows": `back ${name.toUpperCase()}`, "aria-label": "given back" }), h("span", { class: "muted" }, "given back by its code"));
+    if (this.editable && this.subject.kind === "pictures") this.pad = new Pad(this.subject, name.toUpperCase(), (values) => this.put(values));
     else if (this.subject.kind !== "plane") this.still = canvas(320, 320, { class: "pad", role: "img", "data-shows": `pad ${name.toUpperCase()}`, "aria-label": `end ${name.toUpperCase()}` });
-    this.element = h("section", { class: "card end" }, h("h2", {}, name.toUpperCase()), this.pad?.element ?? this.still ?? "", h("div", { class: "about" }, this.address(), this.bars, this.said));
+    this.element = h("section", { class: "card end" }, h("h2", {}, name.toUpperCase()), this.pad?.element ?? this.still ?? "", h("div", { class: "about" }, this.address(), this.bars, this.said, this.back, this.around()));
   }
 
   get editable() { return this.subject.can("encode"); }
@@ -102,10 +103,7 @@ class End {
   /** The visitor's own row as the address carries it, `null` for none. */
   get own() {
     const text = this.screen.text(`${this.name}x`);
-    if (!text || !this.editable) return null;
-    if (this.pad) return unpack(text, this.pad.levels, this.subject.size);
-    const values = text.split(" ").map(Number);
-    return values.length === this.subject.size && values.every(Number.isFinite) ? values : null;
+    return text && this.editable ? fromText(this.subject, text) : null;
   }
 
   address() {
@@ -113,15 +111,14 @@ class End {
     return h("div", { class: "controls" }, number("seed", { value: this.where.seed, onchange: put("seed") }), number("row", { value: this.where.index, onchange: put("index") }));
   }
 
-  /** A point was put on the plane. */
-  put(values) {
-    this.screen.set({ [`${this.name}x`]: values.map((value) => Number(value.toFixed(4))).join(" ") });
-    this.walking.refresh();
+  around() {
+    const look = () => this.screen.go({ panel: "codes", z: undefined, base: Object.values(this.where).join("."), own: this.screen.text(`${this.name}x`) });
+    return button("Look around its code", look, { class: "quiet" });
   }
 
-  /** A picture was drawn. */
-  keep() {
-    this.screen.set({ [`${this.name}x`]: pack(this.pad.steps, this.pad.levels) });
+  /** A picture was drawn, or a point put on the plane. */
+  put(values) {
+    this.screen.set({ [`${this.name}x`]: toText(this.subject, values) });
     this.walking.refresh();
   }
 
@@ -136,17 +133,21 @@ class End {
   }
 
   async encode(own) {
-    if (this.pad) this.pad.steps = own;
-    this.values = this.pad ? this.pad.values : Float32Array.from(own);
-    this.member = { input: this.subject.nested(this.values) };
-    const { latents, std } = await call("encode", this.screen.ask("encode", { inputs: [this.member.input] }));
-    [this.code, this.deviations] = [latents.flat(Infinity), std?.flat(Infinity)];
+    this.pad?.show(own);
+    this.values = own;
+    this.member = { input: this.subject.nested(own) };
+    const inputs = [this.member.input];
+    const [{ latents, std }, back] = await Promise.all([
+      call("encode", this.screen.ask("encode", { inputs })),
+      array("reconstruct", this.screen.ask("reconstruct", { inputs, ...strengths(this.screen) })),
+    ]);
+    [this.code, this.deviations, this.given] = [latents.flat(Infinity), std?.flat(Infinity), back.data];
   }
 
   async look() {
     const { seed, index } = this.where;
     this.member = { seed, index };
-    [this.code, this.deviations] = [Array.from(this.subject.drawn(seed, index)), undefined];
+    [this.code, this.deviations, this.given] = [Array.from(this.subject.drawn(seed, index)), undefined, null];
     this.values = (await array("sample", this.screen.ask("sample", { n: 1, seed, offset: index }))).data;
     this.pad?.show(this.values);
   }
@@ -154,5 +155,7 @@ class End {
   draw() {
     bars(this.bars, this.code, { fill: colour(this.name === "a" ? "third" : "second"), deviations: this.deviations });
     if (this.still) this.subject.show(this.still, this.values, { columns: 1, side: 320 });
+    this.back.hidden = !this.given || this.subject.kind !== "pictures";
+    if (!this.back.hidden) this.subject.show(this.back.firstChild, this.given, { columns: 1, side: 80 });
   }
 }
