@@ -282,8 +282,10 @@ class Lane:
     def _may_start(self) -> bool:
         if not self._flying:
             return bool(self._ring or self._broken)
-        # A batch that is not full can still grow while another runs.
-        return len(self._flying) < self._in_flight and self._rows >= self._costs.max_rows
+        # A batch that is not full can still grow while another runs; and behind one caller's thousands, alone
+        # here, whoever comes next would wait for two of their batches instead of one.
+        full = self._rows >= self._costs.max_rows
+        return len(self._flying) < self._in_flight and full and len(self._ring) > 1
 
     def _pump(self) -> None:
         self._awake = False

@@ -48,7 +48,7 @@ from service.wire import Answer, is_pictures
 
 BESIDE_CODES: Final[tuple[Role, ...]] = ("std", "residual")
 IDS_NAMED: Final = 100  # of those that are unknown, in an answer
-PIECE_BYTES: Final = 1 << 20
+PIECE_BYTES: Final = 1 << 18  # of a stream; sending one keeps the event loop for a fraction of a millisecond
 MAX_DRAWS: Final = 10_000_000  # rows times importance samples of one request; 80 MB of float64
 
 Array = NDArray[Any]
@@ -287,7 +287,7 @@ async def _samples(
 async def _pieces(
     call: Call, request: SampleRequest, seed: int, patience_s: float
 ) -> AsyncGenerator[Array, None]:
-    """The rows of a stream in order, about a megabyte at a time."""
+    """The rows of a stream in order, some thousands at a time."""
     caller = call.visit.caller
     step = caller.at_once(_piece_rows(call))
     for done in range(0, request.n, step):

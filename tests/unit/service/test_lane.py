@@ -240,9 +240,10 @@ async def test_a_large_job_is_cut_and_comes_back_in_order() -> None:
 # Fairness -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("ms", [1.0, 10.0])
 @looped
-async def test_a_single_row_behind_a_hundred_thousand_is_in_the_very_next_batch() -> None:
-    bench = Bench(ms=(10.0,) * 4)
+async def test_a_single_row_behind_a_hundred_thousand_is_in_the_very_next_batch(ms: float) -> None:
+    bench = Bench(ms=(ms,) * 4)
     large = await bench.ask(*range(100_000))
     single = await bench.ask(7)
     await bench.step()
@@ -263,7 +264,7 @@ async def test_large_jobs_share_the_device_evenly() -> None:
     for _ in range(60):
         await bench.step()
     taken = [job.taken for job in bench.lane._ring]
-    assert max(taken) - min(taken) <= 8 + 16  # the first had two batches before the others came
+    assert max(taken) - min(taken) <= 8 + 8  # the first had a batch before the others came
     await bench.finish()
     assert [values_of(task)[-1] for task in tasks] == [798, 2798, 4798]
 

@@ -1,0 +1,131 @@
+"""Long downloads beside short calls: ``python -m benchmarks.download``.
+
+For each workload, in one run and on one service: a file from a whole line and one from a line that is cut
+twice, which must be the same; how far the service's resident memory grows; and the latency of a small
+``/sample`` of the same model, from one caller, on the idle service and beside the downloads. Ratios are the
+result: the rest belongs to the machine, whose cores the service shares here with the downloads' client.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from benchmarks.proxy import CuttingProxy
+from benchmarks.ratio import free_port, server
+
+SMALL_CALLS = 2000
+WARM_CALLS = 200
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Rows of a model, and after how many bytes its line is cut."""
+
+    model: str
+    n: int
+    cuts: tuple[int, int]
+
+
+WORKLOADS = (
+    Workload("flow-moons", 1_000_000, (2_500_000, 3_000_000)),
+    Workload("vae-digits", 100_000, (9_000_000, 8_000_000)),
+)
+
+
+@dataclass
+class Resident:
+    """The resident memory of the service, watched from the metrics' side: its peak, in bytes."""
+
+    url: str
+    peak: float = field(default=0.0)
+
+    def now(self) -> float:
+        text = httpx.get(f"{self.url}/metrics").text
+        (line,) = (line for line in text.splitlines() if line.startswith("process_resident_memory_bytes "))
+        return float(line.split()[1])
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Look every tenth of a second, until the block ends."""
+        over = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(over,))
+        watcher.start()
+        yield
+        over.set()
+        watcher.join()
+
+    def _watch(self, over: threading.Event) -> None:
+        while not over.wait(0.1):
+            self.peak = max(self.peak, self.now())
+
+
+def latencies_ms(url: str, model: str, more: Callable[[int], bool]) -> list[float]:
+    """How long small calls take, one after the other, while there are to be more than so many."""
+    body = {"model": model, "n": 1, "seed": 3}
+    taken: list[float] = []
+    with httpx.Client(base_url=url) as client:
+        while more(len(taken)):
+            began = time.perf_counter()
+            client.post("/sample", json=body).raise_for_status()
+            taken.append(1000 * (time.perf_counter() - began))
+    return taken
+
+
+def download(url: str, work: Workload, path: Path) -> tuple[str, float]:
+    """What the file hashes to, and how long it took, by the command in a process of its own."""
+    command = [sys.executable, "-m", "pushforward_client", "--url", url, "sample", work.model]
+    command += ["-n", str(work.n), "--seed", "7", "-o", str(path)]
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    return hashlib.sha256(path.read_bytes()).hexdigest(), time.perf_counter() - began
+
+
+def measure(url: str, work: Workload, folder: Path) -> str:
+    """One line of the table."""
+    latencies_ms(url, work.model, lambda done: done < WARM_CALLS)
+    idle = latencies_ms(url, work.model, lambda done: done < SMALL_CALLS)
+    resident, over, beside = Resident(url), threading.Event(), list[float]()
+    before = resident.now()
+    caller = threading.Thread(
+        target=lambda: beside.extend(latencies_ms(url, work.model, lambda _: not over.is_set()))
+    )
+    with resident.watched(), CuttingProxy(int(url.rpartition(":")[2]), work.cuts) as line:
+        caller.start()
+        whole, whole_s = download(url, work, folder / "whole.npy")
+        cut, cut_s = download(line.url, work, folder / "cut.npy")
+        over.set()
+        caller.join()
+    assert line.broken == 2, f"the line was cut {line.broken} times"
+    assert cut == whole, "the files differ"
+    grown_mb = (resident.peak - before) / 1e6
+    cells = [work.model, f"{work.n:,}", f"{whole_s:.1f}", f"{cut_s:.1f}", f"{whole[:12]}…", f"{grown_mb:.1f}"]
+    (p50, p99), (p50_then, p99_then) = (np.percentile(taken, [50, 99]) for taken in (idle, beside))
+    cells += [f"{p50:.2f} / {p99:.2f}", f"{p50_then:.2f} / {p99_then:.2f}", f"{p99_then / p99:.2f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    port = free_port()
+    names = ["model", "rows", "s", "s, cut twice", "sha256 of both", "memory grows, MB"]
+    names += ["idle p50 / p99, ms", "beside, ms", "p99 ratio"]
+    print(f"| {' | '.join(names)} |\n|---|{'---:|' * (len(names) - 1)}")
+    command = [sys.executable, "-m", "service"]
+    with server(command, port, "/health/ready") as url, tempfile.TemporaryDirectory() as folder:
+        for work in WORKLOADS:
+            print(measure(url, work, Path(folder)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
