@@ -91,7 +91,7 @@ def find(engine: Engine, name: str, version: str | None) -> tuple[Served, str, O
 
 def _offers(served: Served) -> dict[str, Offer]:
     manifest = served.manifest
-    entries = {str(entry): _entry_offer(manifest, entry) for entry in manifest.entry_points}
+    entries = {str(entry): _entry_offer(served, entry) for entry in manifest.entry_points}
     routes = {route.verb: route for route in ROUTES}
     verbs = [verb for verb in VERBS if verb in facts(served).verbs]
     return entries | {str(verb): _verb_offer(manifest, routes[verb]) for verb in verbs}
@@ -100,11 +100,12 @@ def _offers(served: Served) -> dict[str, Offer]:
 # Entry points -----------------------------------------------------------------------------------------------
 
 
-def _entry_offer(manifest: Manifest, entry: EntryName) -> Offer:
+def _entry_offer(served: Served, entry: EntryName) -> Offer:
+    manifest = served.manifest
     point = manifest.entry_points[entry]
     outputs = (_weight(point),) if entry == "log_weight" else point.outputs
     return Offer(
-        "onnx_onnxv1" if "onnx" in point.files else "pytorch_torchscript",
+        "pytorch_torchscript" if served.provider.startswith("TorchScript") else "onnx_onnxv1",
         tuple(_port(tensor, manifest) for tensor in point.inputs),
         tuple(_port(tensor, manifest) for tensor in outputs),
         partial(_run_entry, entry),
