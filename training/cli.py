@@ -19,7 +19,7 @@ from training.attributes import ALLOWED
 from training.compare import apart, draw, numbers, open_runs
 from training.evaluate import evaluate
 from training.export import export
-from training.fit import fit
+from training.fit import fit, leads
 from training.folder import find as find_artifact
 from training.gauges import collapse
 from training.jobs import Job, of_draw, of_rows
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 for success, 2 where the caller can put something right.
     """
-    args = _parser().parse_args(arguments)
+    args = parser().parse_args(arguments)
     try:
         args.command(args)
     except Mistake as mistake:
@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
     home = argparse.ArgumentParser(add_help=False)
     home.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="holds the run folders")
     runs = argparse.ArgumentParser(add_help=False, parents=[home])
@@ -66,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("recipes", nargs="+", metavar="RECIPE", help="a name from `list`, or a .toml file")
     run.add_argument("--resume", action="store_true", help="go on with the runs that are there already")
     run.add_argument("--export", action="store_true", help="make artifacts of them too")
+    run.add_argument(
+        "--devices", type=int, default=1, metavar="N", help="processes, or GPUs, that share every batch"
+    )
     run.set_defaults(command=_run)
 
     evaluation = commands.add_parser("evaluate", help="measure a run and draw it", parents=[runs])
@@ -172,10 +176,16 @@ def _minutes(minutes: float) -> str:
 def _run(args: argparse.Namespace) -> None:
     # Every recipe is read before the first is trained: a slip in the last one shows at once.
     recipes = {path: read(path) for path in map(find, args.recipes)}
+    if args.devices > 1 and len(recipes) > 1:
+        raise Mistake(
+            f"--devices is {args.devices} for {len(recipes)} recipes; allowed is one recipe at a time"
+        )
     for path, recipe in recipes.items():
         started = time.monotonic()
         folder = args.runs / recipe.name
-        fit(recipe, folder, args.resume, _data_root(args.data, recipe, path))
+        fit(recipe, folder, args.resume, _data_root(args.data, recipe, path), args.devices)
+        if not leads():
+            return
         shutil.copyfile(path, folder / "recipe.toml")
         print(f"{recipe.name}: trained in {time.monotonic() - started:.0f} s, in {folder}")
         run = Run.open(folder, args.data)

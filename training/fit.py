@@ -23,6 +23,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor as Array
 from tqdm import tqdm
 
@@ -65,7 +66,10 @@ class Batches:
 
 
 class Feed(pl.LightningDataModule):
-    """Training batches in an order by (seed, epoch), whole ones only; validation batches as they lie."""
+    """Training batches in an order by (seed, epoch), whole ones only; validation batches as they lie.
+
+    Several processes share every batch, in equal parts: a step learns from the same rows as one would.
+    """
 
     def __init__(self, splits: Splits, batch_size: int, seed: int) -> None:
         super().__init__()
@@ -83,40 +87,68 @@ class Feed(pl.LightningDataModule):
         assert self.trainer is not None
         shuffled = np.random.default_rng((self.seed, ORDER, self.trainer.current_epoch))
         order = shuffled.permutation(len(self.train))[: self.batches * self.batch_size]
-        return Batches(self.train, self.labels.get("train"), torch.from_numpy(order), self.batch_size)
+        shared = order.reshape(self.batches, self.trainer.world_size, -1)  # (batch, process, row)
+        ours = torch.from_numpy(shared[:, self.trainer.global_rank].ravel())
+        return Batches(self.train, self.labels.get("train"), ours, shared.shape[2])
 
     def val_dataloader(self) -> Batches:
-        return Batches(self.valid, self.labels.get("valid"), torch.arange(len(self.valid)), VALID_ROWS)
+        assert self.trainer is not None
+        ours = torch.arange(len(self.valid))[self.trainer.global_rank :: self.trainer.world_size]
+        return Batches(self.valid, self.labels.get("valid"), ours, VALID_ROWS)
 
 
-def fit(recipe: Recipe, run_dir: Path, resume: bool = False, data_root: Path | None = None) -> Path:
+def fit(
+    recipe: Recipe, run_dir: Path, resume: bool = False, data_root: Path | None = None, devices: int = 1
+) -> Path:
     """Train a recipe's model, or go on where a stopped run left off.
 
     Args:
         run_dir: a new folder, unless ``resume``.
         resume: continue the run in ``run_dir``, if there is one; a finished one is left as it is.
         data_root: where the data lie, for sources that live in files.
+        devices: processes that share every batch, each with a GPU of its own where there are any. The first
+            starts the others, with the command that it was started with; they end with the training.
 
     Returns:
         ``run_dir``.
 
     Raises:
-        Mistake: if the folder holds another run, the data cannot be read, or model and data do not fit.
+        Mistake: if the folder holds another run, the data cannot be read, model and data do not fit, or the
+            rows cannot be shared by so many.
     """
     splits = load(recipe.data, data_root)
-    if _prepare(recipe, run_dir, resume).finished:
-        return run_dir
-    RunState(data_root, finished=False).write(run_dir)
     feed = Feed(splits, recipe.fit.batch_size, recipe.seed)
+    _check_devices(devices, feed)
+    if leads():
+        if _prepare(recipe, run_dir, resume).finished:
+            return run_dir
+        RunState(data_root, finished=False).write(run_dir)
     task = objective(recipe, _initial(recipe, splits), recipe.fit.epochs * feed.batches)
     snapshots = Snapshots(run_dir, splits.valid, recipe.seed)
     with _quiet(), _deterministic(), _threads(recipe.fit.threads):
-        trainer = _trainer(recipe, run_dir, task, [snapshots, *_watch(recipe, task, feed)])
+        trainer = _trainer(recipe, run_dir, task, [snapshots, *_watch(recipe, task, feed)], devices)
         last = run_dir / LAST
         trainer.fit(task, datamodule=feed, ckpt_path=last if last.exists() else None, weights_only=True)
+    if leads():
         snapshots.keep(task.model, int(task.steps) // feed.batches)
-    RunState(data_root, finished=True).write(run_dir)
+        RunState(data_root, finished=True).write(run_dir)
     return run_dir
+
+
+def leads() -> bool:
+    """Whether this is the first of the processes that share a training, or the only one."""
+    return rank_zero_only.rank == 0
+
+
+def _check_devices(devices: int, feed: Feed) -> None:
+    most = torch.cuda.device_count() if torch.cuda.is_available() else len(feed.valid)
+    if not 1 <= devices <= most:
+        raise Mistake(f"devices is {devices}; allowed are 1 to {most} here")
+    if feed.batch_size % devices:
+        raise Mistake(
+            f"devices is {devices}, which share batches of {feed.batch_size} rows in equal parts; "
+            "allowed are divisors of that"
+        )
 
 
 @dataclass(frozen=True)
@@ -191,12 +223,18 @@ def _watch(recipe: Recipe, task: Objective, feed: Feed) -> Iterator[Callback]:
         yield Watch(recipe.name, Batch(feed.valid, feed.labels.get("valid")), recipe.seed)
 
 
-def _trainer(recipe: Recipe, run_dir: Path, task: Objective, first: Sequence[Callback]) -> pl.Trainer:
+def _trainer(
+    recipe: Recipe, run_dir: Path, task: Objective, first: Sequence[Callback], devices: int
+) -> pl.Trainer:
     manual = not task.automatic_optimization
+    # Each step of a game leaves the other player's weights alone.
+    shared = "ddp_find_unused_parameters_true" if manual else "ddp"
     return pl.Trainer(
         max_epochs=recipe.fit.epochs,
         accelerator="auto",
-        devices=1,
+        devices=devices,
+        strategy="auto" if devices == 1 else shared,
+        use_distributed_sampler=False,
         callbacks=[*first, *_callbacks(recipe, run_dir, task)],
         reload_dataloaders_every_n_epochs=1,
         gradient_clip_val=None if manual else recipe.fit.clip_norm,
@@ -232,7 +270,7 @@ class EpochLog(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drop what was logged after the checkpoint that this run goes on from."""
-        if not self.path.exists():
+        if not trainer.is_global_zero or not self.path.exists():
             return
         header, *lines = self.path.read_text().splitlines(keepends=True)
         kept = [line for line in lines if int(line.split(",", 1)[0]) <= trainer.current_epoch]
@@ -242,6 +280,8 @@ class EpochLog(Callback):
         self.started = time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         seconds = round(time.monotonic() - self.started, 3)
         row = {"epoch": trainer.current_epoch + 1, "seconds": seconds, **values}
@@ -270,7 +310,10 @@ class Progress(Callback):
         # A file or a pipe gets a line now and then, not a thousand of them.
         pause = 0.2 if sys.stderr.isatty() else 5.0
         steps = int(pl_module.steps)
-        self.bar = tqdm(total=total, initial=steps, desc=self.name, unit="step", mininterval=pause)
+        quiet = not trainer.is_global_zero
+        self.bar = tqdm(
+            total=total, initial=steps, desc=self.name, unit="step", mininterval=pause, disable=quiet
+        )
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         assert self.bar is not None

@@ -1,7 +1,7 @@
 """What a training step makes better, for each kind of objective.
 
-Noise comes from (seed, use, step) and from nowhere else, so a resumed run draws what a run never stopped
-would have drawn. Which rows, how often and when to stop is the business of ``fit``.
+Noise comes from (seed, use, step, process) and from nowhere else, so a resumed run draws what a run never
+stopped would have drawn. Which rows, how often and when to stop is the business of ``fit``.
 """
 
 from __future__ import annotations
@@ -105,12 +105,23 @@ class Objective(pl.LightningModule, ABC):
     def training_noise(self) -> torch.Generator:
         """The noise of the next training step."""
         self.steps += 1
-        return generator(self.plan.seed, TRAIN, int(self.steps))
+        return self.noise(TRAIN, int(self.steps))
+
+    def noise(self, *use: int) -> torch.Generator:
+        """Noise by what it is for; every process draws its own, and the first that of a process alone."""
+        rank = (self.global_rank,) if self.global_rank else ()
+        return generator(self.plan.seed, *use, *rank)
 
     def note(self, name: str, value: Array, rows: int) -> None:
         """Log the epoch's mean of a quantity, and show it."""
         self.gauges[name] = value.detach()
-        self.log(name, value.detach(), on_step=False, on_epoch=True, batch_size=rows)
+        self.mean(name, value.detach(), rows)
+
+    def mean(self, name: str, value: Array, rows: int) -> None:
+        """Log the epoch's mean of a quantity over the rows of all processes."""
+        # Lightning takes the mean of the processes' counts in whole numbers, dropping what does not divide.
+        weight = rows * self.trainer.world_size
+        self.log(name, value, on_step=False, on_epoch=True, batch_size=weight, sync_dist=True)
 
 
 class ByScore(Objective):
@@ -138,8 +149,8 @@ class ByScore(Objective):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         rows = len(batch.x)
         # The same noise after every epoch: epochs differ by what they learned, not by luck.
-        score = self.reported(batch, generator(self.plan.seed, VALID, batch_index)).mean()
-        self.log(MONITOR, -score, batch_size=rows)
+        score = self.reported(batch, self.noise(VALID, batch_index)).mean()
+        self.mean(MONITOR, -score, rows)
         self.note(f"valid_{self.name}", score, rows)
         bits = self.model.data.bits_per_dim(float(score))
         if bits is not None:

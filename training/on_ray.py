@@ -17,12 +17,6 @@ from training import Mistake
 from training.bulk import Worker
 from training.jobs import Job
 
-try:
-    import ray
-    import ray.data
-except ImportError:  # of an extra
-    ray = None
-
 OBJECTS_BYTES: Final = 128 << 20  # between processes go the numbers of parts, and no rows
 
 
@@ -32,11 +26,10 @@ def on_ray(job: Job, folder: Path, parts: Sequence[int]) -> Iterator[int]:
     Raises:
         Mistake: if Ray is not installed.
     """
-    if ray is None:
-        raise Mistake("--engine ray needs Ray: pip install '.[ray]'")
     if not parts:
         return
-    with _cluster() as cores:
+    with _cluster() as ray:
+        cores = int(ray.cluster_resources().get("CPU", 1))
         pool = ray.data.ActorPoolStrategy(min_size=1, max_size=min(cores, len(parts)))
         items = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
         done = items.map(_Part, fn_constructor_args=(job, folder.resolve()), compute=pool)
@@ -55,17 +48,28 @@ class _Part:
 
 
 @contextmanager
-def _cluster() -> Iterator[int]:
-    """Ray while the block runs, and how many cores it has; one that runs already is left running."""
+def _cluster() -> Iterator[Any]:
+    """Ray while the block runs; one that runs already is left running."""
+    ray = _ray()
     there = ray.is_initialized()
     if not there:
         ours = {"address": "local", "include_dashboard": False, "object_store_memory": OBJECTS_BYTES}
         named = "RAY_ADDRESS" in os.environ
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **({} if named else ours))
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # the job has one
+    ray.data.DataContext.get_current().enable_progress_bars = False  # the job has one
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
-        yield max(1, int(ray.cluster_resources().get("CPU", 1)))
+        yield ray
     finally:
         if not there:
             ray.shutdown()
+
+
+def _ray() -> Any:
+    """Ray, whose import takes as long as that of all else together."""
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise Mistake("--engine ray needs Ray: pip install '.[ray]'") from None
+    return ray

@@ -42,7 +42,7 @@ class Snapshots(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Objective)
-        if trainer.current_epoch + 1 in EPOCHS:
+        if trainer.is_global_zero and trainer.current_epoch + 1 in EPOCHS:
             self.keep(pl_module.model, trainer.current_epoch + 1)
 
     def keep(self, model: Model, epoch: int) -> None:

@@ -57,6 +57,6 @@ class Watch(Callback):
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         sentence = gauges.collapsing(values, self.best)
         self.best = max(self.best, values["valid_recall"])
-        if sentence is not None and not self.collapsed:
+        if sentence is not None and not self.collapsed and trainer.is_global_zero:
             tqdm.write(f"{self.name}: epoch {trainer.current_epoch + 1}: {sentence}", file=sys.stderr)
         self.collapsed = sentence is not None

@@ -1,6 +1,7 @@
 """A run reaches the same numbers whether it was stopped or not, and its folder says where it stands."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor as Array
 
+from models.families import build
 from training import Mistake
 from training.data import load
 from training.fit import BEST, LAST, LOG, Batches, Feed, RunState, fit
-from training.objectives import Objective
+from training.objectives import TRAIN, Objective, objective
 from training.recipe import Recipe
 from training.run import Run
 
@@ -28,6 +30,15 @@ MODELS = {
 
 class Killed(Exception):
     """What a machine that goes down does to a run."""
+
+
+@dataclass
+class Seat:
+    """What a feed asks of a trainer: which of the processes this is, in which epoch."""
+
+    global_rank: int
+    world_size: int
+    current_epoch: int = 3
 
 
 def recipe(family: str = "flow", **fit_options: object) -> Recipe:
@@ -157,12 +168,9 @@ def test_an_epoch_sees_every_whole_batch_once_and_each_epoch_in_another_order() 
     splits = load(recipe().data)
     feed = Feed(splits, batch_size=32, seed=5)
 
-    class Clock:
-        current_epoch = 0
-
-    feed.trainer = Clock()  # type: ignore[assignment]
+    feed.trainer = Seat(0, 1, current_epoch=0)  # type: ignore[assignment]
     first = torch.cat([batch.x for batch in feed.train_dataloader()]).numpy()
-    feed.trainer.current_epoch = 1  # type: ignore[union-attr, misc]
+    feed.trainer = Seat(0, 1, current_epoch=1)  # type: ignore[assignment]
     second = torch.cat([batch.x for batch in feed.train_dataloader()]).numpy()
     assert feed.batches == 4
     assert len(first) == len(np.unique(first, axis=0)) == 128
@@ -213,3 +221,42 @@ def test_a_run_remembers_where_its_data_lie(tmp_path: Path) -> None:
         Run.open(tmp_path / "run")
     assert len(Run.open(tmp_path / "run", tmp_path / "y.npy").splits.train) == 80
     assert str(tmp_path) not in (tmp_path / "run" / "recipe.json").read_text()
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_the_rows_of_every_batch_and_of_the_validation(processes: int) -> None:
+    splits = load(recipe().data)
+
+    def seated(rank: int, world: int) -> Feed:
+        feed = Feed(splits, 32, seed=5)
+        feed.trainer = Seat(rank, world)  # type: ignore[assignment]
+        return feed
+
+    alone, shared = seated(0, 1), [seated(rank, processes) for rank in range(processes)]
+    for whole, *parts in zip(
+        alone.train_dataloader(), *(feed.train_dataloader() for feed in shared), strict=True
+    ):
+        assert [len(part.x) for part in parts] == [32 // processes] * processes
+        torch.testing.assert_close(torch.cat([part.x for part in parts]), whole.x, rtol=0, atol=0)
+    seen = torch.cat([batch.x for feed in shared for batch in feed.val_dataloader()])
+    assert sorted(seen.tolist()) == sorted(splits.valid.tolist())
+
+
+def test_every_process_has_noise_of_its_own_and_the_first_that_of_a_process_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task = objective(recipe("vae"), build(recipe("vae").model, load(recipe().data).space), 10)
+    alone = torch.rand(4, generator=task.noise(TRAIN, 1))
+    drawn = []
+    for rank in range(3):
+        monkeypatch.setattr(Objective, "global_rank", rank)
+        drawn.append(torch.rand(4, generator=task.noise(TRAIN, 1)))
+    assert torch.equal(drawn[0], alone)
+    assert len({tuple(each.tolist()) for each in drawn}) == 3
+
+
+@pytest.mark.parametrize(("devices", "words"), [(3, "batches of 32 rows"), (0, "devices is 0")])
+def test_rows_that_cannot_be_shared_are_refused(devices: int, words: str, tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match=words):
+        fit(recipe(), tmp_path / "run", devices=devices)
+    assert not (tmp_path / "run").exists()
