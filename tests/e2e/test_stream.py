@@ -14,20 +14,21 @@ from tests.e2e.processes import Service, until
 
 ROWS = 4_000_000
 NPY = {"Accept": "application/x-npy"}
+FORMS = ("application/x-npy", "application/x-ndjson", "text/csv")
 
 
 def _fields(n: int, offset: int = 0) -> dict[str, object]:
     return {"model": "linear", "n": n, "seed": 5, "offset": offset}
 
 
-def _head(service: Service, fields: dict[str, object], size: int) -> bytes:
+def _head(service: Service, fields: dict[str, object], size: int, accept: str = NPY["Accept"]) -> bytes:
     """The first bytes of a download that is then given up."""
-    with service.client.stream("POST", "/sample", json=fields, headers=NPY) as answer:
-        got = b""
+    with service.client.stream("POST", "/sample", json=fields, headers={"Accept": accept}) as answer:
+        got = bytearray()
         for chunk in answer.iter_bytes():
             got += chunk
             if len(got) >= size:
-                return got[:size]
+                return bytes(got[:size])
     raise AssertionError(f"the download ended after {len(got)} bytes")
 
 
@@ -46,6 +47,16 @@ def test_a_long_download_takes_no_more_memory_than_a_short_one(start: Start, art
     assert peak - before < 16 << 20
 
 
+def test_nor_does_one_in_lines(start: Start, artifacts: Path) -> None:
+    service = start(artifacts).ready()
+    for accept in FORMS[1:]:
+        _head(service, _fields(2**40), 1_000_000, accept)
+        before = service.metric("process_resident_memory_bytes")
+        head = _head(service, _fields(2**40), 16 << 20, accept)
+        assert head.count(b"\n") > 300_000
+        assert service.metric("process_resident_memory_bytes") - before < 8 << 20
+
+
 def test_a_download_that_broke_is_resumed_by_its_offset(start: Start, artifacts: Path) -> None:
     service = start(artifacts).ready()
     whole = np.load(io.BytesIO(service.npy("sample", **_fields(300_000))))
@@ -58,8 +69,8 @@ def test_a_download_that_broke_is_resumed_by_its_offset(start: Start, artifacts:
 
 def test_callers_who_leave_a_download_leave_nothing_behind(start: Start, artifacts: Path) -> None:
     service = start(artifacts).ready()
-    for _ in range(10):
-        _head(service, _fields(2**40), 1000)
+    for i in range(12):
+        _head(service, _fields(2**40), 1000, FORMS[i % len(FORMS)])
     until(lambda: service.metric("pushforward_queue_rows", model="linear") == 0, "the queue is empty")
     until(lambda: service.metric("pushforward_requests_in_flight") <= 1, "only the scrape is in flight")
     ran = service.metric("pushforward_batch_rows_count", model="linear")
