@@ -26,7 +26,7 @@ KSERVE    := $(VENV)/kserve
 OTHER      = $(filter-out $(INSTALLED),$(wildcard $(VENV)/installed-*))
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check train bench clean demo servers
+.PHONY: help serve test check train bench docs clean demo servers
 
 help: ## list these verbs
 	@echo "Pushforward: train generative models, export them, serve them."; echo
@@ -61,8 +61,12 @@ train: $(INSTALLED) ## train, evaluate and export one recipe: make train RECIPE=
 bench: demo ## the bare graph, a naive route and this service, side by side in one run
 	@PUSHFORWARD_ARTIFACTS=$(ARTIFACTS) $(BIN)/python -m benchmarks.ratio
 
+docs: $(TESTABLE) ## build the documentation into docs/_build/html, where a warning is an error
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs docs/_build/html
+	@echo "→ docs/_build/html/index.html"
+
 clean: ## remove the environment and the caches; runs and artifacts stay
-	rm -rf $(VENV) dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist docs/_build docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find models service training tests benchmarks clients -name __pycache__ -prune -exec rm -rf {} +
 
 # --- what the verbs stand on -------------------------------------------------------------------------------

@@ -97,14 +97,19 @@ def _make_key(name: str) -> int:
     return 0
 
 
-def _given() -> dict[str, Any]:
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
     parser = argparse.ArgumentParser("python -m service", description=__doc__)
     parser.add_argument("--host", help="where to listen (127.0.0.1)")
     parser.add_argument("--port", type=int, help="where to listen (8000)")
     parser.add_argument("--artifacts", help="folder of exported models (artifacts)")
     commands = parser.add_subparsers(metavar="key")
     commands.add_parser("key", help="make a key").add_argument("name", help="who will hold it")
-    return {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
+    return parser
+
+
+def _given() -> dict[str, Any]:
+    return {name: value for name, value in vars(parser().parse_args()).items() if value is not None}
 
 
 async def _serve(settings: Settings) -> int:

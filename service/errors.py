@@ -5,23 +5,23 @@
     ├── InvalidInput            422  not parseable, wrong shape, dtype or range, unknown field
     ├── CapabilityAbsent        422  a verb that the model lacks
     ├── NotFound                404  no such path
-    │   ├── UnknownModel
-    │   ├── UnknownVersion
+    │   ├── UnknownModel             no model of this name is served
+    │   ├── UnknownVersion           nor this version of it
     │   └── UnknownLatent            never stored, or expired
-    ├── MethodNotAllowed        405
+    ├── MethodNotAllowed        405  the path has others
     ├── NotAcceptable           406  no such form of the answer
     ├── LatentSpaceMismatch     409  an id of another model
     ├── TooLarge                413  can never fit
     │   └── BodyTooLarge             and is not read to its end
-    ├── UnsupportedMediaType    415
-    ├── QueueFull               429  with Retry-After
-    ├── OverLimit               429  likewise: the key's limit
+    ├── UnsupportedMediaType    415  no such form of the body
+    ├── QueueFull               429  too much waits; with Retry-After
+    ├── OverLimit               429  more than the key may; with Retry-After
     ├── Internal                500  a fault of ours
     │   └── RowFailed                the graph failed on some rows
-    ├── NotReady                503
-    ├── Draining                503
-    ├── EngineDead              503
-    └── DeadlinePassed          504
+    ├── NotReady                503  models still load, or none is right
+    ├── Draining                503  the process stops
+    ├── EngineDead              503  the device failed
+    └── DeadlinePassed          504  not answered in time; the work is dropped
 
 Anyone below the routes raises them, one handler turns them into ``application/problem+json`` (RFC 9457).
 A detail has three parts: what was wrong, the value seen, what is allowed.
@@ -74,7 +74,7 @@ class Unauthenticated(ServiceError):
     status, code = 401, "unauthenticated"
 
     def headers(self) -> dict[str, str]:
-        return {"WWW-Authenticate": 'Bearer realm="pushforward", Basic realm="pushforward"'}
+        return {"WWW-Authenticate": 'Basic realm="pushforward", Bearer realm="pushforward"'}
 
 
 class InvalidInput(ServiceError):

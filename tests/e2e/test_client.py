@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import io
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -26,7 +25,6 @@ from tests.e2e.processes import ROOT, Running, Service, until
 ROWS = 300_000  # of twelve bytes: some pieces of the service's
 CUTS = (1_500_000, 1_111_111)
 COMMAND = [sys.executable, "-m", "pushforward_client"]
-DOCUMENTS = ("README.md", "clients/python/README.md")
 
 
 def _sha256(content: bytes) -> str:
@@ -200,28 +198,7 @@ def test_a_command_that_cannot_be_done_says_why_in_one_line(shared: Service) -> 
         assert done.stderr.count("\n") == 1, done.stderr
 
 
-# What is printed
-
-
-def _blocks(language: str, holding: str) -> list[str]:
-    text = "\n".join((ROOT / name).read_text() for name in DOCUMENTS)
-    found = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    return [block for block in found if holding in block]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_what_is_printed_of_the_client_works_as_printed(start: Start, demo: Path, tmp_path: Path) -> None:
-    service = start(demo / "artifacts").ready()
-    shell, python = _blocks("bash", "pushforward "), _blocks("python", "pushforward_client")
-    assert (len(shell), len(python)) == (2, 4)
-    runs = [["bash", "-euo", "pipefail", "-c", block] for block in shell]
-    runs += [[sys.executable, "-c", block.replace("http://127.0.0.1:8000", service.url)] for block in python]
-    for run in runs:
-        done = subprocess.run(
-            run, cwd=tmp_path, env=_environment(service.url), capture_output=True, text=True
-        )
-        assert done.returncode == 0, f"{run[-1]}\n{done.stdout[-2000:]}\n{done.stderr}"
-    assert len(np.load(tmp_path / "million.npy", mmap_mode="r")) == 1_000_000
-    for picture in ("digits.png", "walk.png", "grid.png", "between.png"):
-        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG"), picture
+def test_a_reader_who_has_enough_is_no_error(shared: Service) -> None:
+    pipe = ["bash", "-o", "pipefail", "-c", 'pushforward sample linear -n "$1" | head -n 1', "-", str(ROWS)]
+    done = subprocess.run(pipe, env=_environment(shared.url), capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "x0,x1,x2\n", "")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -20,8 +19,7 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from tests import graphs
-from tests.e2e.conftest import Start
-from tests.e2e.processes import ROOT, Service
+from tests.e2e.processes import Service
 
 ROWS = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
 KSERVE = Path(sys.prefix) / "kserve"  # where make puts it: its requirements and ours do not fit together
@@ -196,18 +194,3 @@ def test_kserves_own_client_works_unchanged(service: Service, tmp_path: Path) ->
     done = subprocess.run(command, env=path, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.split() == ["health", "json", "binary", "sample", "errors"]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_every_block_of_the_page_on_the_protocol_works_as_printed(
-    start: Start, demo: Path, tmp_path: Path
-) -> None:
-    address = start(demo / "artifacts").ready().url.removeprefix("http://")
-    page = (ROOT / "docs/protocol.md").read_text().replace("127.0.0.1:8000", address)
-    shell = re.findall(r"^```bash\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    python = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    strict = ["set -euo pipefail", 'curl() { command curl --fail-with-body "$@"; }']
-    for command in (["bash", "-c", "\n".join(strict + shell)], [sys.executable, "-c", "\n".join(python)]):
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,11 +41,14 @@ class Part:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         with Client(options.url, options.key, Patience(options.timeout_s)) as client:
             run: Command = options.run
             run(client, options)
+    except BrokenPipeError:  # whoever reads has enough, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (PushforwardError, ValueError, OSError) as error:
         print(f"pushforward: {error}", file=sys.stderr)
         return 1
@@ -57,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
     parser = argparse.ArgumentParser("pushforward", description="Ask a Pushforward service.")
     parser.add_argument("--url", help="of the service (PUSHFORWARD_URL, or http://127.0.0.1:8000)")
     parser.add_argument("--key", help="for services that ask for one (better in PUSHFORWARD_KEY)")
