@@ -6,10 +6,15 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.csv
 import pytest
+from pyarrow import parquet
 
+from models.manifest import DataSpace
 from tests import graphs
 from training.cli import main
+from training.tables import open_rows
 
 ROWS = np.random.default_rng(1).normal(size=(30, 3)).astype(np.float32)
 
@@ -29,6 +34,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, artifacts: Path) -> Pa
     Path("artifacts").symlink_to(artifacts)
     np.save("rows.npy", ROWS)
     np.save("flat.npy", ROWS.reshape(30, 3).astype(np.float64))
+    parquet.write_table(pyarrow.table({name: ROWS[:, i] for i, name in enumerate("abc")}), "rows.parquet")
     np.savetxt("bare.csv", ROWS, delimiter=",", fmt="%.9g")
     np.savetxt("rows.csv", ROWS, delimiter=",", fmt="%.9g", header="a,b,c", comments="")
     return tmp_path
@@ -42,14 +48,14 @@ def scores(source: str, out: str = "out.npy") -> np.ndarray:
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("source", ["flat.npy", "bare.csv", "rows.csv"])
+@pytest.mark.parametrize("source", ["flat.npy", "bare.csv", "rows.csv", "rows.parquet"])
 def test_the_same_numbers_have_the_same_scores_whatever_file_they_are_in(source: str) -> None:
     assert scores(source).tobytes() == scores("rows.npy").tobytes()
 
 
 @pytest.mark.usefixtures("here")
 def test_the_same_scores_are_written_whatever_file_they_go_to() -> None:
-    for kind in ("npz", "csv"):
+    for kind in ("npz", "csv", "parquet"):
         assert main(["score", "linear", "rows.npy", "--out", f"s.{kind}"]) == 0
     with Path("s.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
@@ -57,7 +63,20 @@ def test_the_same_scores_are_written_whatever_file_they_go_to() -> None:
         assert list(held.files) == list(lines[0]) == ["log_likelihood", "p_value", "status"]
         assert held["log_likelihood"].tolist() == [float(line["log_likelihood"]) for line in lines]
         assert held["status"].tolist() == [line["status"] for line in lines]
+        table = parquet.read_table("s.parquet")
+        assert {name: table[name].to_pylist() for name in table.column_names} == {
+            name: held[name].tolist() for name in held.files
+        }
         assert held["log_likelihood"].tobytes() == scores("rows.npy").tobytes()
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_the_columns_of_the_model_are_found_by_their_names(kind: str, tmp_path: Path) -> None:
+    space = DataSpace(shape=(2,), columns=("height", "width"))
+    table = pyarrow.table({"width": [1.5, 2.5], "depth": [0.0, 0.0], "height": [3.0, 4.0]})
+    path = tmp_path / f"rows.{kind}"
+    {"csv": pyarrow.csv.write_csv, "parquet": parquet.write_table}[kind](table, path)
+    assert open_rows(path, space, tmp_path / "stage.npy").tolist() == [[3.0, 1.5], [4.0, 2.5]]
 
 
 @pytest.mark.usefixtures("here")
