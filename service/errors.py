@@ -74,6 +74,7 @@ class Unauthenticated(ServiceError):
     status, code = 401, "unauthenticated"
 
     def headers(self) -> dict[str, str]:
+        # Chromium reads the first challenge of a line, and would not ask for a bearer's.
         return {"WWW-Authenticate": 'Basic realm="pushforward", Bearer realm="pushforward"'}
 
 

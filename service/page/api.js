@@ -3,7 +3,6 @@
 import { read, write } from "./npy.js";
 
 const NPY = "application/x-npy";
-const KEY = "pushforward-key";
 
 /** A refusal: the sentence that the service gave, with its status and code. */
 export class Problem extends Error {
@@ -14,17 +13,11 @@ export class Problem extends Error {
   }
 }
 
-/** The key of this tab, where the service asks for one. */
-export function remember(key) {
-  sessionStorage.setItem(KEY, key);
-}
-
+// Where the service asks for a key, the browser has it already: it got this file with it.
 async function ask(path, options = {}) {
-  const key = sessionStorage.getItem(KEY);
-  const headers = { ...(key && { Authorization: `Bearer ${key}` }), ...options.headers };
   let answer;
   try {
-    answer = await fetch(path, { ...options, headers });
+    answer = await fetch(path, options);
   } catch {
     throw new Problem(0, "unreachable", "The service does not answer.");
   }

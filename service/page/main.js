@@ -1,6 +1,6 @@
 // The page: which models there are, which one is looked at, by which panel.
 
-import { Problem, get, remember } from "./api.js";
+import { get } from "./api.js";
 import { button, h } from "./dom.js";
 import { about } from "./panels/about.js";
 import { codes } from "./panels/codes.js";
@@ -23,22 +23,15 @@ async function start() {
   try {
     catalogue = (await get("/models")).models;
   } catch (problem) {
-    return problem instanceof Problem && problem.status === 401 ? askForKey() : say(problem.message);
+    return say(problem.message);
   }
-  if (!document.querySelector("#strip").children.length) live(document.querySelector("#strip"));
+  live(document.querySelector("#strip"));
   if (!catalogue.length) return say("No model is served. “make serve” trains four, and serves them.");
   return show();
 }
 
-function say(sentence, ...more) {
-  main.replaceChildren(h("p", { class: "note", role: "status" }, sentence), ...more);
-}
-
-function askForKey() {
-  const input = h("input", { type: "password", autocomplete: "off", "aria-label": "Key" });
-  const enter = (event) => { event.preventDefault(); remember(input.value.trim()); start(); };
-  say("This service answers those who have a key.", h("form", { class: "controls", onsubmit: enter }, input, h("button", {}, "Enter")));
-  input.focus();
+function say(sentence) {
+  main.replaceChildren(h("p", { class: "note", role: "status" }, sentence));
 }
 
 async function subjectOf({ model, version }) {

@@ -14,6 +14,7 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 from models.noise import Address, draw
+from service import keys
 from tests import graphs
 from tests.e2e.conftest import DEMO
 from tests.e2e.processes import Service
@@ -371,6 +372,28 @@ def test_the_class_that_is_chosen_is_the_one_that_is_drawn(browser: Browser, str
     assert [float(part) for part in said.split()] == pytest.approx(row, abs=1e-4)
     visitor.leave()
     assert visitor.complaints == []
+
+
+@pytest.fixture
+def closed(strangers: Service, tmp_path: Path) -> Iterator[Service]:
+    """A service that asks for a key."""
+    artifacts = strangers.running.log_file.parent / "artifacts"
+    started = Service.start(artifacts, tmp_path / "closed.log", keys=keys.line("visitor", "pf_v"))
+    yield started
+    started.stop()
+
+
+def test_where_a_key_is_asked_for_the_page_works_with_it_and_not_without(
+    browser: Browser, closed: Service
+) -> None:
+    closed.ready()
+    assert closed.status("/") == closed.status("/page/main.js") == 401
+    visitor = Visitor.arrive(browser, closed.url, key="pf_v")
+    for panel in PANELS:
+        visitor.look_at(model="linear", panel=panel)
+        assert visitor.page.locator(".message").inner_text() == ""
+    visitor.leave()
+    assert not [each for each in visitor.complaints if "401" not in each]
 
 
 # What holds on every panel

@@ -53,12 +53,15 @@ class Visitor:
 
     @classmethod
     def arrive(
-        cls, browser: Browser, url: str, size: tuple[int, int] = DESK, scheme: Any = "light"
+        cls, browser: Browser, url: str, size: tuple[int, int] = DESK, scheme: Any = "light", key: str = ""
     ) -> Visitor:
-        """Open a tab; its screen is so large, and in day or night."""
+        """Open a tab; its screen is so large, in day or night, and asked for a key it has this one."""
         width, height = size
         context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, has_touch=size == PHONE
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            has_touch=size == PHONE,
+            http_credentials={"username": "visitor", "password": key} if key else None,
         )
         visitor = cls(url, context.new_page())
         page = visitor.page
