@@ -69,7 +69,7 @@ class ServiceError(Exception):
 
 
 class Unauthenticated(ServiceError):
-    """Programs send the key as a bearer's; a browser asks for it as a password."""
+    """Programs send the key as a bearer's; a browser, which reads the first challenge only, asks a person."""
 
     status, code = 401, "unauthenticated"
 

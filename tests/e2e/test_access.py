@@ -18,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from tests import graphs
 from tests.e2e.conftest import Start
 from tests.e2e.processes import ROOT, Service, free_port, until
+from tests.e2e.visitor import chromium
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -149,6 +150,16 @@ def test_every_line_of_the_log_is_json_and_each_request_has_one(artifacts: Path,
     assert refused["request"] != "order-1"
     assert missed["path"] == "/nothing\n\x1b[31m"
     assert key not in service.running.log
+
+
+def test_a_browser_asks_for_the_key_once_and_the_page_works(artifacts: Path, start: Start) -> None:
+    key, line = new_key("designer")
+    service = start(artifacts, keys=line).ready()
+    with chromium() as browser:
+        page = browser.new_context(http_credentials={"username": "me", "password": key}).new_page()
+        with page.expect_response(lambda answer: answer.url.endswith("/sample")) as sampled:
+            page.goto(service.url)
+        assert sampled.value.status == 200
 
 
 def test_people_read_sentences(artifacts: Path, start: Start) -> None:

@@ -82,8 +82,7 @@ async def test_nothing_is_answered_without_a_key(
 ) -> None:
     answer = await closed.http.request(method, path, headers=headers)
     said = reason(answer, 401, "unauthenticated")
-    schemes = [challenge.split()[0] for challenge in answer.headers["www-authenticate"].split(", ")]
-    assert schemes == ["Basic", "Bearer"]
+    assert answer.headers["www-authenticate"].split()[::2] == ["Basic", "Bearer"]
     assert "pf_wrong" not in said["detail"]
 
 
