@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 import sys
 import time
 import warnings
@@ -125,6 +126,9 @@ def fit(
         RunState(data_root, finished=False).write(run_dir)
     task = objective(recipe, _initial(recipe, splits), recipe.fit.epochs * feed.batches)
     snapshots = Snapshots(run_dir, splits.valid, recipe.seed)
+    if devices > 1 and recipe.fit.threads is not None:
+        # Otherwise Lightning deals all cores out to the processes.
+        os.environ.setdefault("OMP_NUM_THREADS", str(recipe.fit.threads))
     with _quiet(), _deterministic(), _threads(recipe.fit.threads):
         trainer = _trainer(recipe, run_dir, task, [snapshots, *_watch(recipe, task, feed)], devices)
         last = run_dir / LAST
