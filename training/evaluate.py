@@ -241,11 +241,15 @@ def _told(model: Model, label: Array | None) -> tuple[Array, ...]:
 
 def _pictures(run: Run) -> Iterator[tuple[str, Image]]:
     """File names and images: samples, reconstructions where there is a posterior, the training's curve."""
-    space, drawn = run.model.data, samples(run.model, 4096, run.recipe.seed, PICTURE).numpy()
+    space = run.model.data
+
+    def drawn(n: int) -> Rows:
+        return samples(run.model, n, run.recipe.seed, PICTURE).numpy()
+
     if space.display is not None:
         # Classes come in turn: a column for each.
         columns = len(space.labels or ()) if takes_classes(run.model) else 8
-        yield "samples", pictures.grid(drawn[: 8 * columns], space.display, columns)
+        yield "samples", pictures.grid(drawn(8 * columns), space.display, columns)
         if "encode" in run.model.signatures():
             yield "interpolation", _interpolation(run, space.display)
             if run.model.grades.latents != "bijection":
@@ -254,7 +258,7 @@ def _pictures(run: Run) -> Iterator[tuple[str, Image]]:
         if _has_manifold(run.model):
             yield "manifold", _manifold(run, space.display)
     else:
-        yield "samples", _plane(run, drawn)
+        yield "samples", _plane(run, drawn(4096))
     yield "curve", _curve(run)
 
 
