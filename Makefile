@@ -39,7 +39,7 @@ serve: demo ## train the demo models that are missing, then serve on HOST:PORT
 
 test: check servers ## run the checks and every test that this machine can run
 	@echo "→ Testing"
-	@$(BIN)/pytest
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 check: $(TESTABLE) ## format, lint, types, import contracts, deploy files
 	@echo "→ Checking"

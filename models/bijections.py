@@ -43,8 +43,9 @@ class Bijection(nn.Module, ABC):
     def inverse(self, z: Array) -> Array:
         """Back: (B, D) to (B, D)."""
 
-    def fit(self, x: Array) -> None:
-        """Set what is read off the data, (N, D), rather than learned."""
+    def fit(self, x: Array) -> Array:
+        """Set what is read off the data, (N, D), rather than learned; give what it makes of them then."""
+        return self(x)[0]
 
 
 class Stack(Bijection):
@@ -66,11 +67,11 @@ class Stack(Bijection):
             z = bijection.inverse(z)
         return z
 
-    def fit(self, x: Array) -> None:
+    def fit(self, x: Array) -> Array:
         """Fit each bijection to what those before it make of the data, (N, D)."""
         for bijection in self.bijections:
-            bijection.fit(x)
-            x, _ = bijection(x)
+            x = bijection.fit(x)
+        return x
 
 
 class Logit(Bijection):
@@ -141,11 +142,12 @@ class Standardise(Bijection):
         self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
         self.register_buffer("std", torch.ones(size, dtype=torch.float64))
 
-    def fit(self, x: Array) -> None:
+    def fit(self, x: Array) -> Array:
         """Take mean and standard deviation of the rows, (N, D)."""
         mean, std = moments(x)
         self.mean.copy_(mean)
         self.std.copy_(std)
+        return self(x)[0]
 
     def forward(self, x: Array) -> tuple[Array, Array]:
         mean, std = self.mean.to(x.dtype), self.std.to(x.dtype)

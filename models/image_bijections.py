@@ -245,10 +245,11 @@ class ActNorm(Bijection):
     def inverse(self, z: Array) -> Array:
         return z * torch.exp(-_planes(self.log_scale)) + _planes(self.shift)
 
-    def fit(self, x: Array) -> None:
+    def fit(self, x: Array) -> Array:
         mean, std = moments(x.transpose(0, 1).flatten(1).T)
         self.shift.data.copy_(mean)
         self.log_scale.data.copy_(-torch.log(std))
+        return self(x)[0]
 
 
 def _planes(x: Array) -> Array:
@@ -349,9 +350,9 @@ class MultiScale(Bijection):
             h = scale.inverse(torch.cat((h, done), dim=1))
         return h.flatten(1)
 
-    def fit(self, x: Array) -> None:
-        h = x.unflatten(1, self.shape)
+    def fit(self, x: Array) -> Array:
+        h, finished = x.unflatten(1, self.shape), []
         for scale in self.scales[:-1]:
-            scale.fit(h)
-            h, _ = scale(h)[0].chunk(2, dim=1)
-        self.scales[-1].fit(h)
+            h, done = scale.fit(h).chunk(2, dim=1)
+            finished.append(done.flatten(1))
+        return torch.cat((*finished, self.scales[-1].fit(h).flatten(1)), dim=1)

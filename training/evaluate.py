@@ -40,6 +40,7 @@ HELD_OUT_DRAWS: Final = 64
 NOT_DRAWN: Final = frozenset({"epoch", "seconds", MONITOR, "valid_bits_per_dim"})
 SMALLER: Final = (5,)  # importance samples of bounds beside that of all draws
 PLACES: Final = 20  # of a manifold, across and up
+WALKS, STEPS = 8, 12  # of an interpolation
 ACTIVE: Final = 0.01  # variance of a posterior mean; Burda et al. 2016, section 5.2
 
 
@@ -240,18 +241,24 @@ def _told(model: Model, label: Array | None) -> tuple[Array, ...]:
 
 def _pictures(run: Run) -> Iterator[tuple[str, Image]]:
     """File names and images: samples, reconstructions where there is a posterior, the training's curve."""
-    space, drawn = run.model.data, samples(run.model, 4096, run.recipe.seed, PICTURE).numpy()
+    space = run.model.data
+
+    def drawn(n: int) -> Rows:
+        return samples(run.model, n, run.recipe.seed, PICTURE).numpy()
+
     if space.display is not None:
         # Classes come in turn: a column for each.
         columns = len(space.labels or ()) if takes_classes(run.model) else 8
-        yield "samples", pictures.grid(drawn[: 8 * columns], space.display, columns)
-        if run.model.grades.latents != "bijection" and "encode" in run.model.signatures():
-            yield "reconstructions", _reconstructions(run, space.display)
-            yield "traversal", _traversal(run, space.display)
+        yield "samples", pictures.grid(drawn(8 * columns), space.display, columns)
+        if "encode" in run.model.signatures():
+            yield "interpolation", _interpolation(run, space.display)
+            if run.model.grades.latents != "bijection":
+                yield "reconstructions", _reconstructions(run, space.display)
+                yield "traversal", _traversal(run, space.display)
         if _has_manifold(run.model):
             yield "manifold", _manifold(run, space.display)
     else:
-        yield "samples", _plane(run, drawn)
+        yield "samples", _plane(run, drawn(4096))
     yield "curve", _curve(run)
 
 
@@ -262,6 +269,23 @@ def _reconstructions(run: Run, display: tuple[float, float]) -> Image:
     again = run.model.decode(z, *_told(run.model, rows.label)).numpy()
     x = rows.x.numpy()
     return pictures.grid(np.concatenate([x[:16], again[:16], x[16:], again[16:]]), display, columns=16)
+
+
+def _interpolation(run: Run, display: tuple[float, float]) -> Image:
+    """Walks between codes of test rows, on great circles under a normal prior; classes stay the start's."""
+    rows, t = _test(run, 2 * WALKS), torch.linspace(0, 1, STEPS).reshape(-1, 1, 1)
+    codes = torch.from_numpy(_locations(run.model, rows))
+    assert run.model.latent is not None
+    walk = _great_circle if run.model.latent.prior == "standard_normal" else torch.lerp
+    z = walk(*codes.flatten(1).chunk(2), t).transpose(0, 1).reshape(-1, *codes.shape[1:])
+    label = None if rows.label is None else rows.label[:WALKS].repeat_interleave(STEPS)
+    return pictures.grid(run.model.decode(z, *_told(run.model, label)).numpy(), display, columns=STEPS)
+
+
+def _great_circle(start: Array, end: Array, t: Array) -> Array:
+    """Between codes, (N, Z), at each t, (S, 1, 1): (S, N, Z). Reference: White 2016, arXiv 1609.04468."""
+    angle = torch.acos(torch.cosine_similarity(start, end).clamp(-0.999, 0.999))[:, None]
+    return (torch.sin((1 - t) * angle) * start + torch.sin(t * angle) * end) / torch.sin(angle)
 
 
 def _traversal(run: Run, display: tuple[float, float]) -> Image:

@@ -357,6 +357,7 @@ def _quiet() -> Iterator[None]:
 @contextmanager
 def _deterministic() -> Iterator[None]:
     """Only kernels that give the same bits at every run."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it CUDA's matrix products refuse
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
     try:

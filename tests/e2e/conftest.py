@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from tests import graphs
 from tests.e2e.processes import ROOT, Redis, Service
@@ -31,15 +33,26 @@ def prototypes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo models of ``make serve``, fitted for a moment: ``runs`` and ``artifacts``."""
-    folder = tmp_path_factory.mktemp("demo")
+def demo(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Path:
+    """The demo models of ``make serve``, fitted for a moment: ``runs`` and ``artifacts``.
+
+    Processes that test side by side share them: whoever comes first trains, the others wait.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / f"demo-{testrun_uid}"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            _train(folder)
+    return folder
+
+
+def _train(folder: Path) -> None:
     recipes = [str(_hurried(name, folder)) for name in DEMO]
     command = [sys.executable, "-m", "training", "run", *recipes, "--export"]
     command += ["--runs", str(folder / "runs"), "--artifacts", str(folder / "artifacts")]
     trained = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert trained.returncode == 0, trained.stdout + trained.stderr
-    return folder
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def test_latents_in_use_are_counted(on_a_plane: Run) -> None:
 
 def test_a_plane_of_latents_is_drawn_whole(on_a_plane: Run) -> None:
     drawn = {path.stem: path for path in on_a_plane.folder.glob("*.png")}
-    assert drawn.keys() == {"samples", "reconstructions", "traversal", "manifold", "curve"}
+    assert drawn.keys() == {"samples", "interpolation", "reconstructions", "traversal", "manifold", "curve"}
     with Image.open(drawn["manifold"]) as image:
         assert image.width == image.height == 20 * 50 + 2
 

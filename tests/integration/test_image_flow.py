@@ -17,6 +17,8 @@ from training.graphs import RUN, Graph, run_eager
 from training.recipe import FOLDER, EvaluateConfig, Recipe, read
 from training.run import Run
 
+pytestmark = pytest.mark.timeout(400)  # the first test of each model waits for its export
+
 NEVER_TRACED = (1, 3, 37)
 
 

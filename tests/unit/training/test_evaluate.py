@@ -31,6 +31,7 @@ RECIPE, GAME = (
     read(FOLDER / f"{name}-digits.toml").model_copy(update={"evaluate": EvaluateConfig(draws=16)})
     for name in ("vae", "gan")
 )
+PICTURED = {"samples", "interpolation", "curve"}
 Make = Callable[..., Run]
 
 
@@ -171,8 +172,8 @@ def test_a_discriminator_that_cannot_tell_measures_no_divergence(make: Make) -> 
 @pytest.mark.parametrize(
     ("config", "space", "names"),
     [
-        (VAEConfig(latent_dim=3, hidden=(8,)), DIGITS, {"samples", "reconstructions", "traversal", "curve"}),
-        (FlowConfig(layers=2, hidden=(4,)), DIGITS, {"samples", "curve"}),
+        (VAEConfig(latent_dim=3, hidden=(8,)), DIGITS, PICTURED | {"reconstructions", "traversal"}),
+        (FlowConfig(layers=2, hidden=(4,)), DIGITS, PICTURED),
         (FlowConfig(layers=2, hidden=(4,)), DataSpace(shape=(2,)), {"samples", "curve"}),
         (FlowConfig(layers=2, hidden=(4,), prior="logistic"), DataSpace(shape=(3,)), {"samples", "curve"}),
     ],

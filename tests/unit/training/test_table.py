@@ -12,9 +12,11 @@ from tests.unit.training.linear import LinearFlow, subject
 from training import Mistake
 from training.artifact import entry_points, probes, provenance, publish, staged
 from training.certificate import certify, parity_name
+from training.recipe import published as recipes
 from training.table import HEAD, page
 
 SECONDS: dict[Format, float] = {"onnx": 1.25}
+PRINTED = Path(__file__).parents[3] / "docs" / "certificates.md"
 Publish = Callable[..., Manifest]
 
 
@@ -91,3 +93,13 @@ def test_a_manifest_of_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "old" / "1" / "manifest.json").write_text("{}")
     with pytest.raises(Mistake, match="of another version of Pushforward"):
         page(tmp_path)
+
+
+def test_the_table_in_the_docs_is_of_published_recipes_in_both_formats_without_gaps() -> None:
+    head, _, *rows = cells(PRINTED.read_text())
+    assert tuple(head) == HEAD
+    assert all(cell for row in rows for cell in row)
+    assert {row[1] for row in rows} <= {path.stem for path in recipes()}
+    graphs = [(row[1], row[3], row[4]) for row in rows]
+    assert set(graphs) == {(*graph[:2], form) for graph in graphs for form in ("onnx", "torchscript")}
+    assert all(float(row[5]) <= float(row[6]) for row in rows)
