@@ -1,9 +1,9 @@
 """Long downloads beside short calls: ``python -m benchmarks.download``.
 
 For each workload, in one run and on one service: a file from a whole line and one from a line that is cut
-twice, which must be the same; how far the service's resident memory grows; and the latency of a small
-``/sample`` of the same model, from one caller, on the idle service and beside the downloads. Ratios are the
-result: the rest belongs to the machine, whose cores the service shares here with the downloads' client.
+twice, which must be the same; how far the service's resident memory grows with the two; and the latency of a
+small ``/sample`` of the same model, from one caller, on the idle service and beside further downloads. Ratios
+are the result: the rest belongs to the machine, whose cores the service shares here with its callers.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,7 @@ WORKLOADS = (
 
 @dataclass
 class Resident:
-    """The resident memory of the service, watched from the metrics' side: its peak, in bytes."""
+    """The peak of the service's resident memory, in bytes; to look costs the service milliseconds."""
 
     url: str
     peak: float = field(default=0.0)
@@ -62,9 +63,11 @@ class Resident:
         over = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(over,))
         watcher.start()
-        yield
-        over.set()
-        watcher.join()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
 
     def _watch(self, over: threading.Event) -> None:
         while not over.wait(0.1):
@@ -92,21 +95,29 @@ def download(url: str, work: Workload, path: Path) -> tuple[str, float]:
     return hashlib.sha256(path.read_bytes()).hexdigest(), time.perf_counter() - began
 
 
+def latencies_beside_ms(url: str, work: Workload, path: Path) -> list[float]:
+    """The same while two downloads run, one after the other."""
+    over = threading.Event()
+    with ThreadPoolExecutor(1) as beside:
+        caller = beside.submit(latencies_ms, url, work.model, lambda _: not over.is_set())
+        try:
+            for _ in range(2):
+                download(url, work, path)
+        finally:
+            over.set()
+        return caller.result()
+
+
 def measure(url: str, work: Workload, folder: Path) -> str:
     """One line of the table."""
     latencies_ms(url, work.model, lambda done: done < WARM_CALLS)
     idle = latencies_ms(url, work.model, lambda done: done < SMALL_CALLS)
-    resident, over, beside = Resident(url), threading.Event(), list[float]()
+    resident = Resident(url)
     before = resident.now()
-    caller = threading.Thread(
-        target=lambda: beside.extend(latencies_ms(url, work.model, lambda _: not over.is_set()))
-    )
     with resident.watched(), CuttingProxy(int(url.rpartition(":")[2]), work.cuts) as line:
-        caller.start()
         whole, whole_s = download(url, work, folder / "whole.npy")
         cut, cut_s = download(line.url, work, folder / "cut.npy")
-        over.set()
-        caller.join()
+    beside = latencies_beside_ms(url, work, folder / "again.npy")
     assert line.broken == 2, f"the line was cut {line.broken} times"
     assert cut == whole, "the files differ"
     grown_mb = (resident.peak - before) / 1e6

@@ -5,7 +5,7 @@ import { read, write } from "./npy.js";
 const NPY = "application/x-npy";
 
 /** A refusal: the sentence that the service gave, with its status and code. */
-export class Problem extends Error {
+class Problem extends Error {
   constructor(status, code, detail) {
     super(detail);
     this.status = status;

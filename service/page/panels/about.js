@@ -14,9 +14,13 @@ export const about = {
   ].filter(Boolean),
 };
 
+function card(title, ...content) {
+  return h("section", { class: "card" }, h("h2", {}, title), ...content);
+}
+
 function promises(detail) {
   const rows = grades(detail.grades).map(([part, grade, words]) => [h("dt", {}, part), h("dd", {}, h("b", {}, plain(grade)), " ", words)]);
-  return h("section", { class: "card" }, h("h2", {}, "What the answers are worth"), h("dl", {}, ...rows));
+  return card("What the answers are worth", h("dl", {}, ...rows));
 }
 
 function facts(detail) {
@@ -32,7 +36,7 @@ function facts(detail) {
     ["one request", `at most ${limits.max_rows.toLocaleString("en")} rows`],
     ["digest", h("code", {}, detail.digest.slice(0, 16))],
   ];
-  return h("section", { class: "card" }, h("h2", {}, "What it is"), h("dl", {}, ...told.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])));
+  return card("What it is", h("dl", {}, ...told.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])));
 }
 
 function certificate({ certificate: { checks } }) {
@@ -41,14 +45,16 @@ function certificate({ certificate: { checks } }) {
     name, which, short(value), short(tolerance), unit, h("span", { class: passed ? "ok" : "bad" }, passed ? "held" : "broken"),
   ]);
   const kept = checks.filter(({ passed }) => passed).length;
-  return h("section", { class: "card" }, h("h2", {}, "Certificate"), h("p", { class: "muted" }, `${kept} of ${checks.length} laws held when the graphs were measured at export.`), table(head, rows));
+  const verdict = `${kept} of ${checks.length} laws held when the graphs were measured at export.`;
+  return card("Certificate", h("p", { class: "muted" }, verdict), table(head, rows));
 }
 
 function measured({ metrics }) {
   const rows = Object.entries(metrics).map(([name, { value, unit, kind, k, standard_error: error }]) => [
     plain(name), error ? `${short(value)} ± ${short(error)}` : short(value), unit, plain(kind) + (k > 1 ? `, ${k} draws` : ""),
   ]);
-  return rows.length ? h("section", { class: "card" }, h("h2", {}, "Measured on rows that training never saw"), table(["what", "value", "unit", "kind"], rows)) : null;
+  if (!rows.length) return null;
+  return card("Measured on rows that training never saw", table(["what", "value", "unit", "kind"], rows));
 }
 
 function moves({ directions }) {
@@ -56,7 +62,7 @@ function moves({ directions }) {
     name, attribute, unit, short(correlation), effect.map(([at, value]) => `${short(value)} at ${short(at)}`).join(", "), judge,
   ]);
   const head = ["direction", "what grows", "a step of 1", "correlation", "seen at strengths", "judge"];
-  return rows.length ? h("section", { class: "card" }, h("h2", {}, "Directions"), table(head, rows)) : null;
+  return rows.length ? card("Directions", table(head, rows)) : null;
 }
 
 function table(head, rows) {

@@ -28,7 +28,10 @@ class Codes {
     this.reach = REACH[this.subject.detail.latent.prior];
     this.set = screen.pairs("z");
     this.axes = [screen.index("ax", 0), screen.index("ay", 1)].map((axis) => Math.min(axis, this.subject.codes - 1));
-    this.map = canvas(960, 960, { tabIndex: 0, role: "img", class: "sheet pick", "data-shows": "map", "aria-label": "Map of two codes; the pointer decodes, arrow keys move" });
+    this.map = canvas(960, 960, {
+      tabIndex: 0, role: "img", class: "sheet pick", "data-shows": "map",
+      "aria-label": "Map of two codes; the pointer decodes, arrow keys move",
+    });
     this.marker = h("div", { class: "marker" });
     this.image = canvas(960, 960, { class: "sheet", role: "img", "data-shows": "decoded", "aria-label": "What the code is decoded to" });
     this.said = h("p", { class: "numbers", role: "status" });
@@ -69,7 +72,11 @@ class Codes {
     const flat = this.subject.codes > 1;
     return [
       h("div", { class: "controls" }, ...this.start(), ...(flat ? this.chooseAxes() : [])),
-      h("div", { class: "columns map-first" }, flat ? h("div", { class: "stack" }, this.map, this.marker) : null, h("div", {}, this.image, this.said)),
+      h(
+        "div", { class: "columns map-first" },
+        flat ? h("div", { class: "stack" }, this.map, this.marker) : null,
+        h("div", {}, this.image, this.said),
+      ),
       h("div", { class: "columns" }, this.sliders, directions(this.screen, () => this.everything())),
     ].filter(Boolean);
   }

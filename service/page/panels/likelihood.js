@@ -9,6 +9,7 @@ import { fixed, plain } from "../words.js";
 const BATCH = 2000; // rows of one request, so that many show how far they are
 const SHOWN = 100; // rows of the table
 const CARRIED = 6000; // letters that a link may have for rows
+const MEMBERS = ["log_likelihood", "bits_per_dim", "standard_error", "p_value", "status"];
 const UNITS = {
   exact: "the log-density itself", lower_bound: "a bound from below", estimate: "an estimate", unnormalised: "up to a constant",
 };
@@ -22,14 +23,20 @@ export const likelihood = {
 
 function absent({ detail }, catalogue) {
   const able = catalogue.filter(({ verbs }) => verbs.includes("loglik")).map(({ name }) => name);
-  return h("p", { class: "note" }, `${detail.name} has no log-likelihood: its density is ${plain(detail.grades.density)}. `, able.length ? `Models that have one: ${able.join(", ")}.` : "");
+  const others = able.length ? `Models that have one: ${able.join(", ")}.` : "";
+  return h("p", { class: "note" }, `${detail.name} has no log-likelihood: its density is ${plain(detail.grades.density)}. `, others);
 }
 
 class Likelihood {
   constructor(screen) {
     Object.assign(this, { screen, subject: screen.subject, rows: [] });
-    this.area = h("textarea", { rows: 6, spellcheck: false, "aria-label": "Rows, one a line", placeholder: `${this.subject.size} numbers a line; or drop a CSV file here` });
-    this.chart = canvas(960, 400, { class: "sheet chart", role: "img", "data-shows": "histogram", "aria-label": "Scores among those of held-out rows" });
+    this.area = h("textarea", {
+      rows: 6, spellcheck: false, "aria-label": "Rows, one a line",
+      placeholder: `${this.subject.size} numbers a line; or drop a CSV file here`,
+    });
+    this.chart = canvas(960, 400, {
+      class: "sheet", role: "img", "data-shows": "histogram", "aria-label": "Scores among those of held-out rows",
+    });
     this.said = h("p", { class: "verdict", role: "status" });
     this.table = h("div", { class: "scroll tall", tabIndex: 0 });
     this.score = screen.work(() => this.ask());
@@ -46,7 +53,10 @@ class Likelihood {
     this.begin();
     return [
       h("div", { class: "columns" },
-        h("section", { class: "card" }, h("h2", {}, "Rows"), this.drop(), h("div", { class: "controls" }, ...this.files()), h("div", { class: "controls" }, ...this.borrowed())),
+        h(
+          "section", { class: "card" }, h("h2", {}, "Rows"), this.drop(),
+          h("div", { class: "controls" }, ...this.files()), h("div", { class: "controls" }, ...this.borrowed()),
+        ),
         h("section", { class: "card" }, h("h2", {}, "Among held-out rows"), this.chart, this.said)),
       this.table,
     ];
@@ -137,8 +147,7 @@ class Likelihood {
 
   async answer(what) {
     const parts = [];
-    const { name, version } = this.subject.detail;
-    const fields = { model: name, version, ...(this.subject.labelled("loglik") && { label: this.screen.label }), ...(this.estimated && { k: this.k }) };
+    const fields = this.screen.ask("loglik", this.estimated ? { k: this.k } : {});
     for (let first = 0; first < this.rows.length; first += BATCH) {
       this.said.textContent = `${first.toLocaleString("en")} of ${this.rows.length.toLocaleString("en")} rows scored …`;
       parts.push(await send("loglik", fields, this.rows.slice(first, first + BATCH), this.subject.detail.data.shape));
@@ -150,16 +159,23 @@ class Likelihood {
   tell(parts, what) {
     const [first] = parts;
     const column = (member) => (first[member] ? parts.flatMap((part) => part[member]) : null);
-    this.answers = Object.fromEntries(["log_likelihood", "bits_per_dim", "standard_error", "p_value", "status"].map((member) => [member, column(member)]));
+    this.answers = Object.fromEntries(MEMBERS.map((member) => [member, column(member)]));
     const scores = this.answers.log_likelihood;
     const worst = scores.map((_, row) => row).sort((a, b) => (scores[a] ?? -Infinity) - (scores[b] ?? -Infinity) || a - b);
-    const found = [...new Set(this.answers.status)].map((each) => `${this.answers.status.filter((status) => status === each).length} ${plain(each)}`);
     const finite = scores.filter((score) => score !== null);
     const mean = finite.length ? finite.reduce((sum, score) => sum + score, 0) / finite.length : null;
     const kind = `${plain(first.kind)} (${UNITS[first.kind]}${first.k ? `, ${first.k} draws` : ""})`;
-    this.said.textContent = `${scores.length.toLocaleString("en")} ${what}: mean ${fixed(mean)} ${first.unit}, ${kind}; ${found.join(", ")}.${this.note ?? ""}`;
+    const told = `${scores.length.toLocaleString("en")} ${what}: mean ${fixed(mean)} ${first.unit}, ${kind}`;
+    this.said.textContent = `${told}; ${this.found()}.${this.note ?? ""}`;
     this.plot(finite);
     this.list(worst, first);
+  }
+
+  /** How many rows have which status. */
+  found() {
+    const counts = new Map();
+    for (const status of this.answers.status) counts.set(status, (counts.get(status) ?? 0) + 1);
+    return [...counts].map(([status, count]) => `${count} ${plain(status)}`).join(", ");
   }
 
   plot(scores) {
@@ -191,7 +207,8 @@ class Likelihood {
 
   thumb(row) {
     const values = Float32Array.from(this.rows[row]);
-    if (this.subject.kind !== "pictures") return Array.from(values.slice(0, 6), (value) => fixed(value, 3)).join("  ") + (values.length > 6 ? " …" : "");
+    const few = Array.from(values.slice(0, 6), (value) => fixed(value, 3)).join("  ");
+    if (this.subject.kind !== "pictures") return values.length > 6 ? `${few} …` : few;
     const one = canvas(48, 48, { class: "thumb", role: "img", "aria-label": `row ${row + 1}` });
     this.subject.show(one, values, { columns: 1, side: 48 });
     return one;

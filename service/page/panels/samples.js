@@ -58,7 +58,11 @@ class Samples {
       seed,
       button("Roll", roll, { class: "quiet", title: "another seed" }),
       select("rows", { value: this.n, choices, onchange: (value) => set({ n: Number(value) }) }),
-      h("div", { class: "pager" }, button("←", () => this.turn(-1), { "aria-label": "rows before" }), this.page, button("→", () => this.turn(1), { "aria-label": "rows after" })),
+      h(
+        "div", { class: "pager" },
+        button("←", () => this.turn(-1), { "aria-label": "rows before" }), this.page,
+        button("→", () => this.turn(1), { "aria-label": "rows after" }),
+      ),
     ];
   }
 
@@ -100,7 +104,8 @@ class Samples {
     this.outline(this.shown.box(row));
     const one = canvas(256, 256, { class: "one", role: "img", "aria-label": "the row that is chosen" });
     const values = this.subject.row(this.data, row);
-    const said = h("p", { class: "address" }, "row ", h("b", {}, (this.offset + row).toLocaleString("en")), " of seed ", h("b", {}, String(this.seed)));
+    const [index, seed] = [(this.offset + row).toLocaleString("en"), String(this.seed)];
+    const said = h("p", { class: "address" }, "row ", h("b", {}, index), " of seed ", h("b", {}, seed));
     const numbers = this.subject.size <= 8 ? h("p", { class: "numbers" }, Array.from(values, (value) => fixed(value, 4)).join("   ")) : null;
     this.aside.replaceChildren(...[this.subject.kind === "pictures" ? one : null, said, numbers, ...this.next(row)].filter(Boolean));
     if (this.subject.kind === "pictures") this.subject.show(one, values, { columns: 1, side: 512 });
@@ -119,12 +124,13 @@ class Samples {
   /** What can be done with the row; its code has an address of its own only for plain noise. */
   next(row) {
     const [address, moved] = [`${this.seed}.${this.offset + row}`, Object.keys(noise(this.screen)).length > 0];
-    const score = this.subject.can("loglik") && button("What is its likelihood?", () => this.screen.go({ panel: "likelihood", from: this.subject.detail.name, rows: undefined, lseed: this.seed, lfirst: this.offset + row, ln: 1 }));
+    const score = { from: this.subject.detail.name, rows: undefined, lseed: this.seed, lfirst: this.offset + row, ln: 1 };
+    const to = (panel, fields) => () => this.screen.go({ panel, ...fields });
     if (moved) return [h("p", { class: "muted" }, "At temperature 1, without truncation, its code has an address to start from.")];
     return [
-      this.subject.can("decode") && button("Look around its code", () => this.screen.go({ panel: "codes", base: address, z: undefined, own: undefined })),
-      this.subject.can("interpolate") && button("Walk from it", () => this.screen.go({ panel: "walk", a: address, ax: undefined })),
-      score,
+      this.subject.can("decode") && button("Look around its code", to("codes", { base: address, z: undefined, own: undefined })),
+      this.subject.can("interpolate") && button("Walk from it", to("walk", { a: address, ax: undefined })),
+      this.subject.can("loglik") && button("What is its likelihood?", to("likelihood", score)),
     ].filter(Boolean);
   }
 }

@@ -33,12 +33,19 @@ class Walk {
     const put = (name) => (value) => { this.screen.set({ [name]: value }); this.refresh(); };
     const choices = [["", "as the prior is"], ["slerp", "great circle"], ["lerp", "straight line"]];
     const plane = this.subject.kind === "plane";
+    const ends = this.ends.map(({ element }) => element);
     this.strip.classList.toggle("long", !plane);
     const hint = plane && this.subject.can("encode") ? "Drag A and B." : "";
     return [
-      h("div", { class: "controls" }, number("steps", { value: this.steps, min: 2, max: plane ? 400 : 40, onchange: put("steps") }), select("path", { value: this.screen.text("path"), choices, onchange: put("path") }), h("span", { class: "muted" }, hint)),
-      plane ? h("div", { class: "columns wide-first" }, this.strip, h("div", {}, ...this.ends.map((end) => end.element))) : h("div", { class: "scroll", tabIndex: 0 }, this.strip),
-      plane ? null : h("div", { class: "columns" }, ...this.ends.map((end) => end.element)),
+      h(
+        "div", { class: "controls" },
+        number("steps", { value: this.steps, min: 2, max: plane ? 400 : 40, onchange: put("steps") }),
+        select("path", { value: this.screen.text("path"), choices, onchange: put("path") }),
+        h("span", { class: "muted" }, hint),
+      ),
+      ...(plane
+        ? [h("div", { class: "columns wide-first" }, this.strip, h("div", { class: "ends" }, ...ends))]
+        : [h("div", { class: "scroll", tabIndex: 0 }, this.strip), h("div", { class: "columns" }, ...ends)]),
       directions(this.screen, () => this.refresh()),
     ].filter(Boolean);
   }
@@ -85,12 +92,19 @@ class Walk {
 class End {
   constructor(walking, name) {
     Object.assign(this, { walking, name, screen: walking.screen, subject: walking.subject });
-    this.bars = canvas(320, 72, { class: "bars", role: "img", "aria-label": `code of ${name.toUpperCase()}` });
+    const title = name.toUpperCase();
+    this.bars = canvas(320, 72, { class: "bars", role: "img", "aria-label": `code of ${title}` });
     this.said = h("p", { class: "muted" });
-    this.back = h("div", { class: "back", hidden: true }, canvas(80, 80, { class: "thumb", role: "img", "data-shows": `back ${name.toUpperCase()}`, "aria-label": "given back" }), h("span", { class: "muted" }, "given back by its code"));
-    if (this.editable && this.subject.kind === "pictures") this.pad = new Pad(this.subject, name.toUpperCase(), (values) => this.put(values));
-    else if (this.subject.kind !== "plane") this.still = canvas(320, 320, { class: "pad", role: "img", "data-shows": `pad ${name.toUpperCase()}`, "aria-label": `end ${name.toUpperCase()}` });
-    this.element = h("section", { class: "card end" }, h("h2", {}, name.toUpperCase()), this.pad?.element ?? this.still ?? "", h("div", { class: "about" }, this.address(), this.bars, this.said, this.back, this.around()));
+    const back = canvas(80, 80, { class: "thumb", role: "img", "data-shows": `back ${title}`, "aria-label": "given back" });
+    this.back = h("div", { class: "back", hidden: true }, back, h("span", { class: "muted" }, "given back by its code"));
+    if (this.editable && this.subject.kind === "pictures") this.pad = new Pad(this.subject, title, (values) => this.put(values));
+    else if (this.subject.kind !== "plane") {
+      this.still = canvas(320, 320, { class: "pad", role: "img", "data-shows": `pad ${title}`, "aria-label": `end ${title}` });
+    }
+    this.element = h(
+      "section", { class: "card end" }, h("h2", {}, title), this.pad?.element ?? this.still ?? "",
+      h("div", { class: "about" }, this.address(), this.bars, this.said, this.back, this.around()),
+    );
   }
 
   get editable() { return this.subject.can("encode"); }
@@ -107,12 +121,23 @@ class End {
   }
 
   address() {
-    const put = (part) => (value) => { this.screen.set({ [this.name]: Object.values({ ...this.where, [part]: value }).join("."), [`${this.name}x`]: undefined }); this.walking.refresh(); };
-    return h("div", { class: "controls" }, number("seed", { value: this.where.seed, onchange: put("seed") }), number("row", { value: this.where.index, onchange: put("index") }));
+    const put = (part) => (value) => {
+      const { seed, index } = { ...this.where, [part]: value };
+      this.screen.set({ [this.name]: `${seed}.${index}`, [`${this.name}x`]: undefined });
+      this.walking.refresh();
+    };
+    const { seed, index } = this.where;
+    return h(
+      "div", { class: "controls" },
+      number("seed", { value: seed, onchange: put("seed") }), number("row", { value: index, onchange: put("index") }),
+    );
   }
 
   around() {
-    const look = () => this.screen.go({ panel: "codes", z: undefined, base: Object.values(this.where).join("."), own: this.screen.text(`${this.name}x`) });
+    const look = () => {
+      const { seed, index } = this.where;
+      this.screen.go({ panel: "codes", z: undefined, base: `${seed}.${index}`, own: this.screen.text(`${this.name}x`) });
+    };
     return button("Look around its code", look, { class: "quiet" });
   }
 
