@@ -192,6 +192,7 @@ class Exchange(ABC):
         watch.forget_deadline()
         try:
             await send_stream(begun.stream, begun.first, begun.media, send, stall_s)
+            watch.stop()
         except asyncio.CancelledError:
             self._visit.status = HUNG_UP
             if watch.ended is None:

@@ -64,6 +64,8 @@ def columns(space: DataSpace) -> tuple[str, ...] | None:
 async def send_stream(stream: Stream, first: Array, media: str, send: Send, stall_s: float) -> None:
     """Send a large array: the head, then the pieces as they come.
 
+    The end goes with the last bytes: who has them all may hang up, and has not left before the end.
+
     Args:
         first: the first piece, made before there is no way back from a status of 200.
         media: one of :data:`FORMS`.
@@ -77,18 +79,26 @@ async def send_stream(stream: Stream, first: Array, media: str, send: Send, stal
     if form.row_bytes is not None:
         headers.append((b"content-length", b"%d" % (len(head) + stream.shape[0] * form.row_bytes(stream))))
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await _send_piece(form, head, first, send, stall_s)
-    async for piece in stream.pieces:
-        await _send_piece(form, b"", piece, send, stall_s)
-    await send({"type": "http.response.body", "body": b""})
+    left = stream.shape[0] - len(first)
+    await _send_piece(form, head, first, send, stall_s, last=not left)
+    while left:
+        piece = await anext(stream.pieces)
+        left -= len(piece)
+        await _send_piece(form, b"", piece, send, stall_s, last=not left)
 
 
-async def _send_piece(form: Form, head: bytes, piece: Array, send: Send, stall_s: float) -> None:
-    for part in form.rows(piece):
+async def _send_piece(form: Form, head: bytes, piece: Array, send: Send, stall_s: float, last: bool) -> None:
+    """Some rows; nothing is waited for once the last bytes are out."""
+    parts = form.rows(piece)
+    part: bytes | None = head + next(parts)
+    while part is not None:
+        following = next(parts, None)
+        more = following is not None or not last
         async with asyncio.timeout(stall_s):
-            await send({"type": "http.response.body", "body": head + part, "more_body": True})
-        head = b""
-        await asyncio.sleep(0)  # a socket that takes everything at once would never give way
+            await send({"type": "http.response.body", "body": part, "more_body": more})
+        if more:
+            await asyncio.sleep(0)  # a socket that takes everything at once would never give way
+        part = following
 
 
 def _npy_head(stream: Stream) -> bytes:

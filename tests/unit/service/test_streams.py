@@ -39,7 +39,8 @@ def sent(array: np.ndarray, media: str, cut: int = 1, names: tuple[str, ...] | N
 
     stream = Stream({"seed": 7}, array.shape, array.dtype, rest(), names)
     asyncio.run(send_stream(stream, array[:cut], media, send, 1.0))
-    assert "more_body" not in messages[-1]
+    assert [message["more_body"] for message in messages[1:]] == [True] * (len(messages) - 2) + [False]
+    assert messages[-1]["body"], "the end must not come after the last bytes: who has these may hang up"
     return dict(messages[0]["headers"]), b"".join(message["body"] for message in messages[1:])
 
 
