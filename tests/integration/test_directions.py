@@ -105,9 +105,9 @@ async def test_what_is_no_direction_is_refused_by_name(
         ({"directions.bald": 1}, "/directions/bald", "first, all"),
         ({"directions.first": "nan"}, "/directions/first", "finite"),
         ({"directions": 1}, "/directions", "an object"),
-        ({"directions": 1, "directions.first": 1}, "the query string", "not both"),
+        ({"directions": 1, "directions.first": 1}, "the fields", "not both"),
         ({"colour.first": 1}, "/colour", "the fields"),
-        ({"model.first": 1, "model": "linear"}, "the query string", "model or model.first, not both"),
+        ({"model.first": 1, "model": "linear"}, "the fields", "model or model.first, not both"),
     ],
 )
 async def test_a_query_string_is_refused_the_same_way(

@@ -90,7 +90,7 @@ def narrowed(app: FastAPI, url: str) -> Any:
     schemas = document["components"]["schemas"]
     for name, schema in schemas.items():
         fields = schema.get("properties", {})
-        if name.endswith("Request"):
+        if name.endswith("Request") and "label" in fields:  # those of our own verbs
             fields["model"] = {"enum": ["linear"]}
             fields["version"] = {"enum": ["1"]}
             fields.pop("label")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import httpx
@@ -18,13 +19,14 @@ from service.app import create_app
 from service.settings import Settings
 from tests.integration.test_fuzz import OPERATIONS, UNDECIDABLE, InThread
 
-KEY = {"Authorization": "Bearer pf_k"}
+SECRET = f"pf_{token_hex()}"  # not written here: Hypothesis tries what it reads in a test
+KEY = {"Authorization": f"Bearer {SECRET}"}
 budget = settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")
 def url(quick: Path) -> Iterator[str]:
-    known = Settings(artifacts=quick, redis_url=None, max_rows=1000, keys=keys.line("caller", "pf_k"))
+    known = Settings(artifacts=quick, redis_url=None, max_rows=1000, keys=keys.line("caller", SECRET))
     with InThread(create_app(known)) as address:
         yield address
 
