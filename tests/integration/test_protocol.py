@@ -364,8 +364,13 @@ async def test_what_would_inflate_beyond_the_limit_is_refused(quick: Path) -> No
     ("coding", "content", "status", "why"),
     [
         ("gzip", b'{"inputs": []}', 422, "is not gzip"),
-        ("gzip", gzip.compress(b'{"inputs": []}')[:-4], 422, "no end"),
-        ("gzip", gzip.compress(b'{"inputs"') + gzip.compress(b": []}"), 422, "more than one part"),
+        ("gzip", gzip.compress(b'{"inputs": []}', mtime=0)[:-4], 422, "no end"),
+        (
+            "gzip",
+            gzip.compress(b'{"inputs"', mtime=0) + gzip.compress(b": []}", mtime=0),
+            422,
+            "more than one part",
+        ),
         ("deflate", b"\x00" * 9, 422, "is not deflate"),
         ("br", b'{"inputs": []}', 415, "allowed: gzip, deflate, identity"),
     ],
