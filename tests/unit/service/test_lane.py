@@ -321,6 +321,79 @@ async def test_a_job_larger_than_the_queue_is_taken_and_leaves_room_for_small_on
     bench.assert_idle()
 
 
+@looped
+async def test_who_would_wait_past_the_deadline_is_refused_at_once() -> None:
+    bench = Bench(ms=(8.0,) * 4)  # a row costs a millisecond
+    await bench.ask(0)
+    await bench.ask(*range(100))
+    hasty, patient = await bench.ask(*range(100), deadline=0.2), await bench.ask(*range(100), deadline=1)
+    assert isinstance(hasty.exception(), QueueFull)
+    assert "may take 302 ms; the deadline is in 200 ms" in str(hasty.exception())
+    assert hasty.exception().extra["retry_after_s"] == pytest.approx(0.102)  # type: ignore[union-attr]
+    assert bench.losses == [("queue_full", 100)]
+    await bench.finish()
+    assert len(values_of(patient)) == 100
+    bench.assert_idle()
+
+
+@looped
+async def test_a_single_row_does_not_wait_for_all_of_a_large_job_and_is_not_refused_for_it() -> None:
+    bench = Bench(ms=(8.0,) * 4)
+    await bench.ask(0)
+    await bench.ask(*range(100_000))
+    single = await bench.ask(1, deadline=0.01)
+    await bench.step()
+    await bench.step()
+    assert values_of(single) == [2]
+
+
+@looped
+async def test_an_idle_lane_tries_whatever_the_deadline() -> None:
+    bench = Bench(ms=(8.0,) * 4)
+    for _ in range(50):
+        task = await bench.ask(*range(8), deadline=bench.now + 0.001)
+        bench.now += 0.5  # the device takes far longer than it should, so it is thought to be slow
+        await bench.finish()
+        assert len(values_of(task)) == 8
+
+
+@looped
+async def test_a_device_that_has_become_slower_admits_less() -> None:
+    bench = Bench(ms=(8.0,) * 4)
+
+    async def admits() -> bool:
+        await bench.ask(0)
+        task = await bench.ask(*range(40), deadline=bench.now + 0.1)
+        admitted = not task.done()
+        task.cancel()
+        await bench.finish()
+        return admitted
+
+    assert await admits()
+    for took_s in [0.024] * 20:
+        await bench.ask(*range(8))
+        bench.now += took_s
+        await bench.step()
+    assert not await admits()
+    for took_s in [0.008] * 40:
+        await bench.ask(*range(8))
+        bench.now += took_s
+        await bench.step()
+    assert await admits()
+
+
+@looped
+async def test_who_cannot_be_answered_in_time_gives_way_to_who_can() -> None:
+    bench = Bench(ms=(100.0,) * 4)
+    await bench.ask(0)
+    doomed, patient = await bench.ask(1, deadline=0.15), await bench.ask(2, deadline=1)
+    bench.now = 0.1
+    await bench.finish()
+    assert isinstance(doomed.exception(), DeadlinePassed)
+    assert values_of(patient) == [4]
+    assert bench.batches == [[0], [2]]
+
+
 # Deadlines and callers who leave --------------------------------------------------------------------------
 
 
