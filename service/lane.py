@@ -31,7 +31,7 @@ __all__ = ["Lane", "LaneObserver", "NoObserver", "Observer", "Rows", "ScoreObser
 
 SHORT_MS: Final = 5.0  # a batch below this would end before the next could be formed and handed over
 SHARES: Final = 4  # a job takes at most this part of a batch before the next has its turn
-LEEWAY: Final = 2.0  # a queue may take this many times longer than it seems: others come, answers are written
+LEEWAY: Final = 3.0  # a queue may take this many times longer than it seems: others come and take turns
 RECENT_MS: Final = 50.0  # of work, over which the pace is a mean
 SLOWEST: Final = 10.0  # times its cost; what took longer was stopped, and says nothing of the next
 
