@@ -26,6 +26,7 @@ from service.access import OpenToAll, check_host
 from service.app import create_app
 from service.callers import Callers
 from service.engine import Change, Engine
+from service.front import Front
 from service.keys import KeysError
 from service.lifecycle import Lifecycle
 from service.logs import set_up
@@ -125,7 +126,7 @@ async def _serve(settings: Settings) -> int:
         app,
         host=settings.host,
         port=settings.port,
-        http="httptools",
+        http=Front,
         ws="none",
         lifespan="on",
         access_log=False,

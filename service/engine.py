@@ -239,7 +239,9 @@ class Engine:
         observer = self._observer.lane(
             manifest.name, manifest.version, entry, ready.provider, queue.waiting, queue.fullness
         )
-        lane = Lane(ready.stage, ready.costs, self._settings.queue_ms, worker, observer, lost=self._lose)
+        on_cpu = "cuda" not in ready.provider.lower()
+        queue_ms, lose = self._settings.queue_ms, self._lose
+        lane = Lane(ready.stage, ready.costs, queue_ms, worker, observer, lost=lose, inline=on_cpu)
         queue.lane = weakref.ref(lane)
 
         def close() -> None:

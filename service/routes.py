@@ -42,6 +42,8 @@ from service.wire import (
 
 MAX_PICTURES: Final = 1024
 
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -86,6 +88,18 @@ ROUTES: Final = (
     Route("interpolate", schemas.InterpolateRequest, operations.interpolate),
     Route("loglik", schemas.LoglikRequest, operations.loglik, schemas.LoglikQuery, "inputs", pictures=False),
 )
+
+
+class Verbs:
+    """The verbs before an application: they need none of what it wraps around its other routes."""
+
+    def __init__(self, app: Application, life: Lifecycle) -> None:
+        self._app = app
+        self._endpoints = {route.path: Endpoint(route, life) for route in ROUTES}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self._endpoints.get(scope.get("path", "")) if scope.get("method") == "POST" else None
+        await (endpoint or self._app)(scope, receive, send)
 
 
 class Endpoint:
