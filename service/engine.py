@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -62,15 +62,14 @@ class Served:
         self.provider = provider
         self._lanes = lanes
 
-    async def run(
+    def run(
         self,
         entry: EntryName,
         inputs: tuple[Input, ...],
-        *,
         rows: int,
         deadline: float,
         admitted: bool = False,
-    ) -> Rows:
+    ) -> Coroutine[Any, Any, Rows]:
         """Run an entry point on some rows; see :meth:`service.lane.Lane.submit`.
 
         Raises:
@@ -79,7 +78,7 @@ class Served:
         lane = self._lanes.get(entry)
         if lane is None:
             raise CapabilityAbsent(f"{self.name} has no {entry}; it has {', '.join(self._lanes)}")
-        return await lane.submit(inputs, rows, deadline, admitted)
+        return lane.submit(inputs, rows, deadline, admitted)
 
     @property
     def lanes(self) -> tuple[Lane, ...]:

@@ -1,9 +1,9 @@
 """The short way in: uvicorn's protocol, with a leaner cycle for the hot verbs.
 
 uvicorn writes the head and the body of an answer apart, after looking at each header with two regular
-expressions: a system call and some microseconds that a batch of one-row requests notices. Here a hot verb's
-answer is one write. Everything else (parsing, keep-alive, pipelining, flow control, shutdown) stays uvicorn's,
-and so do answers in pieces; any other path does not come by here at all.
+expressions, and starts a timer at the end: that takes longer than a small graph runs. Here the answer of a
+hot verb is one write, and the timer is one a connection. All else stays uvicorn's: parsing, pipelining, flow
+control, shutdown, answers in pieces. No other path comes by here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service.exchange import AT_ONCE
 from service.routes import ROUTES
+from service.visit import VISIT, Visit
+from service.wire import Reply
 
 HOT: Final = {route.path.encode(): route.path for route in ROUTES}
 STATUS_LINES: Final = {
@@ -25,6 +28,8 @@ STATUS_LINES: Final = {
 class Front(HttpToolsProtocol):
     """One connection."""
 
+    _idle_since = 0.0
+
     def on_headers_complete(self) -> None:
         """Begin to answer: a hot verb the short way, unless something is unusual about the request."""
         raw_path, _, query = self.url.partition(b"?")
@@ -33,21 +38,61 @@ class Front(HttpToolsProtocol):
         if path is None or busy or not self._is_plain():
             super().on_headers_complete()
             return
-        self.scope.update(method="POST", path=path, raw_path=raw_path, query_string=query)
-        self.cycle = OneWrite(
-            scope=self.scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=self.parser.should_keep_alive(),
-            on_response=self.on_response_complete,
+        scope: Any = self.scope
+        scope["method"], scope["path"], scope["raw_path"] = "POST", path, raw_path
+        scope["query_string"] = query
+        cycle = self.cycle = OneWrite(
+            scope,
+            self.transport,
+            self.flow,
+            self.logger,
+            self.access_logger,
+            False,
+            self.server_state.default_headers,
+            asyncio.Event(),
+            self.expect_100_continue,
+            self.parser.should_keep_alive(),
+            self.on_response_complete,
         )
-        self._start_asgi_task(self.cycle, self.app)
+        scope[AT_ONCE] = cycle.take
+        # Not the whole application: what it adds on the outside is of no use to a verb.
+        app = self.app.middleware_stack
+        cycle.task = self.loop.create_task(cycle.run_asgi(app))
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request: one timer a connection, which looks when it ends."""
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_in(self.timeout_keep_alive)
+
+    def _look_in(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection, if nothing has come for so long."""
+        self.timeout_keep_alive_task = None
+        idle = self.cycle is None or self.cycle.response_complete
+        left = (
+            self._idle_since + self.timeout_keep_alive - self.loop.time() if idle else self.timeout_keep_alive
+        )
+        if left > 0:
+            self._look_in(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _unset_keepalive_if_required(self) -> None:
+        """The timer goes on; it sees for itself that there is a request."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody waits any more."""
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+        super().connection_lost(exc)
 
     def _is_plain(self) -> bool:
         parser = self.parser
@@ -59,33 +104,37 @@ class Front(HttpToolsProtocol):
 
 
 class OneWrite(RequestResponseCycle):
-    """A cycle whose answer leaves in one piece, if it comes in one."""
+    """A cycle that takes a whole answer and writes it at once."""
 
-    _start: Any = None
+    task: asyncio.Task[None]  # kept from being collected; a drain waits for requests, not for tasks
 
-    async def send(self, message: Any) -> None:
-        """Hold the head back until the body is there."""
-        if self.response_started:
-            await super().send(message)
-        elif message["type"] == "http.response.start":
-            self._start = message
-        elif message.get("more_body"):
-            await super().send(self._start)
-            await super().send(message)
-        else:
-            if self.flow.write_paused:
-                await self.flow.drain()
-            self._finish(self._start, message["body"])
+    def take(self, reply: Reply) -> bool:
+        """Write it, unless the caller is slow to read; whether that was done."""
+        if self.flow.write_paused or self.response_started:
+            return False
+        if not self.disconnected:
+            self._write(reply)
+        return True
 
-    def _finish(self, start: Any, body: bytes) -> None:
-        if self.disconnected:
-            return
-        parts = [STATUS_LINES[start["status"]]]
-        for name, value in (*self.default_headers, *start["headers"]):
+    def _write(self, reply: Reply) -> None:
+        visit: Visit = self.scope[VISIT]  # type: ignore[typeddict-item]
+        visit.status = reply.status
+        parts = [STATUS_LINES[reply.status]]
+        for name, value in (*self.default_headers, *reply.headers):
             parts += (name, b": ", value, b"\r\n")
-        parts.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
-        parts.append(body)
+        if not self.keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts.append(
+            b"content-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n\r\n"
+            % (reply.media.encode(), len(reply.body), visit.id.encode())
+        )
+        parts.append(reply.body)
         self.transport.write(b"".join(parts))
+        self._complete()
+
+    def _complete(self) -> None:
+        scope: Any = self.scope
+        del scope[AT_ONCE]  # a circle, and much work for the garbage collector
         self.response_started = self.response_complete = True
         self.message_event.set()
         if not self.keep_alive:

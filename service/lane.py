@@ -132,7 +132,7 @@ def _serve(queue: SimpleQueue[Work | None]) -> None:
 class Batch:
     """Pieces that run together."""
 
-    __slots__ = ("answers", "began", "error", "pieces", "rows", "run_s", "size")
+    __slots__ = ("answers", "began", "error", "finite", "pieces", "rows", "run_s", "size")
 
     def __init__(self, pieces: list[Piece]) -> None:
         self.pieces = pieces
@@ -141,6 +141,7 @@ class Batch:
         self.began = 0.0
         self.run_s = 0.0
         self.answers: list[Outputs | None] = []
+        self.finite = False
         self.error: BaseException | None = None
 
 
@@ -176,6 +177,7 @@ class Lane:
         self._brief_ms = BRIEF_MS if inline else 0.0
         self._in_flight = 2 if costs.ms[-1] < SHORT_MS else 1
         self._limit = max(1, int(queue_ms / costs.row_ms))
+        self._heaviest = max(1, self._limit // 2)
         self._ring: OrderedDict[Job, None] = OrderedDict()  # whose turn it is comes first
         self._broken: deque[Batch] = deque()  # the parts of batches that failed
         self._flying: set[Batch] = set()
@@ -252,7 +254,7 @@ class Lane:
 
     def _weigh(self, rows: int) -> int:
         """What a job of so many rows adds to the queue: it takes turns, so no one job fills it."""
-        return min(rows, max(1, self._limit // 2))
+        return min(rows, self._heaviest)
 
     def _full(self, rows: int) -> QueueFull:
         wait_ms = self._weight * self._costs.row_ms
@@ -317,8 +319,10 @@ class Lane:
                 self._leave(job)
                 continue
             rows = min(share, room, job.rows - job.taken)
-            piece = pieces.setdefault(job, Piece(job, job.taken, 0))
-            piece.rows += rows
+            if job in pieces:
+                pieces[job].rows += rows
+            else:
+                pieces[job] = Piece(job, job.taken, rows)
             room -= rows
             self._take(job, rows)
         return list(pieces.values())
@@ -379,7 +383,7 @@ class Lane:
     def _run(self, batch: Batch) -> None:
         batch.began, began = self._clock(), time.perf_counter()
         try:
-            batch.answers = self._stage.run(batch.pieces, batch.size)
+            batch.answers, batch.finite = self._stage.run(batch.pieces, batch.size)
         except BaseException as error:  # whatever it is, callers wait for it, and so do the next batches
             batch.error = error
         batch.run_s = time.perf_counter() - began
@@ -407,16 +411,17 @@ class Lane:
             if piece.start == 0:
                 piece.job.waited_s = batch.began - piece.job.since
                 waits_s.append(piece.job.waited_s)
-            self._answer(piece, answer)
+            self._answer(piece, answer, batch.finite)
         self._observer.ran(batch.rows, batch.size - batch.rows, batch.run_s, waits_s)
 
-    def _answer(self, piece: Piece, whole: Outputs | None) -> None:
+    def _answer(self, piece: Piece, whole: Outputs | None, finite: bool) -> None:
         job = piece.job
         job.left -= piece.rows
+        job.finite = job.finite and finite
         if job.left == 0 and not job.future.done():
             outputs = whole if job.outputs is None else job.outputs
             assert outputs is not None
-            job.future.set_result(Rows(outputs, job.failed, job.waited_s))
+            job.future.set_result(Rows(outputs, job.failed, job.waited_s, job.finite))
 
     def _break(self, batch: Batch, error: BaseException) -> None:
         """Find the row that a batch failed on by halving; everybody else is answered."""
@@ -434,7 +439,7 @@ class Lane:
         (piece,) = batch.pieces
         piece.job.failed[piece.start] = f"{type(error).__name__}: {error}"
         self._observer.dropped("row_failed", 1)
-        self._answer(piece, self._stage.blank(1))
+        self._answer(piece, self._stage.blank(1), finite=True)
 
     def _halves(self, batch: Batch) -> list[Batch]:
         middle, start = batch.rows // 2, 0

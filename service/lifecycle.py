@@ -17,6 +17,7 @@ from service.errors import Draining, EngineDead, NotReady
 from service.latents import LatentStore
 from service.metrics import Metrics
 from service.settings import Settings
+from service.watch import Watches
 
 GRACE_S: Final = 0.25
 LOG: Final = logging.getLogger("pushforward")
@@ -31,6 +32,7 @@ class Lifecycle:
         self.store = LatentStore(
             settings.latent_ttl_s, settings.latent_store_mb << 20, settings.redis_url, self.metrics
         )
+        self.watches = Watches()
         self.opened = asyncio.Event()
         self.failure: Exception | None = None
         self._engine: Engine | None = None

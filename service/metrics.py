@@ -16,7 +16,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
@@ -24,6 +23,7 @@ from prometheus_client import (
 
 from service.drift import Drift, Scores
 from service.gpu import open_gpus
+from service.tallies import Tallies, Tally
 
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -45,12 +45,12 @@ class Metrics:
             ("verb", "model", "status"),
             registry=registry,
         )
-        self.latency = Histogram(
+        self.latency = Tallies(
             "pushforward_request_seconds",
             "From the first byte read to the answer written.",
             ("verb", "model"),
-            buckets=SECONDS,
-            registry=registry,
+            SECONDS,
+            registry,
         )
         self.in_flight = Gauge(
             "pushforward_requests_in_flight", "Accepted and not yet answered.", registry=registry
@@ -86,26 +86,20 @@ class Metrics:
             LANE,
             registry=registry,
         )
-        self.waited = Histogram(
+        self.waited = Tallies(
             "pushforward_queue_wait_seconds",
             "How long the rows of one request waited for their first batch.",
             LANE,
-            buckets=SECONDS,
-            registry=registry,
+            SECONDS,
+            registry,
         )
-        self.batches = Histogram(
-            "pushforward_batch_rows",
-            "Rows in a batch, padding left out.",
-            LANE,
-            buckets=ROWS,
-            registry=registry,
+        self.batches = Tallies(
+            "pushforward_batch_rows", "Rows in a batch, padding left out.", LANE, ROWS, registry
         )
         self.padding = Counter(
             "pushforward_padding_rows", "Rows computed only to fill a bucket.", LANE, registry=registry
         )
-        self.runs = Histogram(
-            "pushforward_run_seconds", "How long a graph ran.", LANE, buckets=SECONDS, registry=registry
-        )
+        self.runs = Tallies("pushforward_run_seconds", "How long a graph ran.", LANE, SECONDS, registry)
         self.dropped = Counter(
             "pushforward_dropped_rows",
             "Rows that left the queue without costing device time, by reason.",
@@ -145,7 +139,7 @@ class Metrics:
         self._gpus = False  # whether they are watched
         self._lanes: dict[tuple[str, str, str], LaneMetrics] = {}
         self._visits: dict[tuple[str, int], tuple[Counter, Counter]] = {}
-        self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._answers: dict[tuple[str, str, int], tuple[Counter, Tally]] = {}
 
     def answered(self, verb: str, model: str, status: int, started: float) -> None:
         """Count one request; its model is one that was found, or ``NO_MODEL``."""

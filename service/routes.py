@@ -97,9 +97,9 @@ class Verbs:
         self._app = app
         self._endpoints = {route.path: Endpoint(route, life) for route in ROUTES}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         endpoint = self._endpoints.get(scope.get("path", "")) if scope.get("method") == "POST" else None
-        await (endpoint or self._app)(scope, receive, send)
+        return (endpoint or self._app)(scope, receive, send)
 
 
 class Endpoint:
@@ -109,8 +109,8 @@ class Endpoint:
         self._route = route
         self._life = life
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await VerbExchange(self._route, self._life, scope, receive).exchange(send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return VerbExchange(self._route, self._life, scope, receive).exchange(send)
 
 
 class VerbExchange(Exchange):
@@ -122,7 +122,7 @@ class VerbExchange(Exchange):
         super().__init__(route.verb, problem, life, scope, receive)
         self._route = route
 
-    async def _work(self, watch: Watch, patience_s: float) -> Reply | Begun:
+    async def _work(self, watch: Watch) -> Reply | Begun:
         engine = self._life.engine()
         body = await self._body()
         watch.body_read()
@@ -133,9 +133,9 @@ class VerbExchange(Exchange):
         media = self._media(served.manifest.data)
         settings = self._life.settings
         max_rows = min(settings.max_rows, MAX_PICTURES) if media == PNG else settings.max_rows
-        call = self._call(engine, served, patience_s, max_rows)
+        call = self._call(engine, served, max_rows)
         if isinstance(request, schemas.SampleRequest) and _in_pieces(media, call, request):
-            stream = operations.sample_stream(call, request, patience_s)
+            stream = operations.sample_stream(call, request, self._patience_s)
             return Begun(stream, await anext(stream.pieces), media)
         return await encode(await self._route.operation(call, request), media)
 
