@@ -32,6 +32,7 @@ from service.errors import (
 )
 from service.facts import facts
 from service.lifecycle import Lifecycle
+from service.limits import Ledger
 from service.logs import RequestLog
 from service.metrics import CONTENT_TYPE
 from service.openapi import (
@@ -73,7 +74,8 @@ def create_app(settings: Settings, log: RequestLog | None = None, seat: Seat | N
         KeysError: if the settings name keys that cannot be read.
         TracesMissing: if they ask for traces, and the extra for them is not installed.
     """
-    life, callers = Lifecycle(settings, seat), Callers(settings)
+    life = Lifecycle(settings, seat)
+    callers = Callers(settings, Ledger(seat.limits) if seat else None)
     traces = Traces.to(settings.otlp_url) if settings.otlp_url else None
 
     @asynccontextmanager
@@ -165,7 +167,7 @@ def _about_models(life: Lifecycle) -> APIRouter:
     @router.post("/models/reload", responses=problems(503))
     async def reload_models() -> Reloaded:
         """Take new versions from the artifact folder, and let go of removed ones; requests go on."""
-        return Reloaded.model_validate(asdict(await life.reload()))
+        return Reloaded.model_validate(asdict(await life.reload_everywhere()))
 
     return router
 

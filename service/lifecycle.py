@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from typing import Final
 
-from service.engine import Change, Engine
+from service.engine import Change, Engine, merged
 from service.errors import Draining, EngineDead, NotReady
 from service.latents import LatentStore
 from service.metrics import Family, Metrics, together
@@ -21,6 +21,7 @@ from service.seat import Seat
 from service.settings import Settings
 from service.siblings import Answer, Message, Siblings
 
+RELOAD_S: Final = 60.0  # in which another process says what a reload did; it goes on if it takes longer
 METRICS_S: Final = 1.0  # in which another process of the service gives its metrics, or is left out
 GRACE_S: Final = 0.25
 LOG: Final = logging.getLogger("pushforward")
@@ -32,10 +33,14 @@ class Lifecycle:
     def __init__(self, settings: Settings, seat: Seat | None = None) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.store = LatentStore(
-            settings.latent_ttl_s, settings.latent_store_mb << 20, settings.redis_url, self.metrics
-        )
         self._siblings = Siblings(seat, self._answers(seat)) if seat else None
+        self.store = LatentStore(
+            settings.latent_ttl_s,
+            settings.latent_store_mb << 20,
+            settings.redis_url,
+            self.metrics,
+            siblings=self._siblings,
+        )
         self.opened = asyncio.Event()
         self.failure: Exception | None = None
         self._engine: Engine | None = None
@@ -52,7 +57,11 @@ class Lifecycle:
 
     def _answers(self, seat: Seat) -> dict[str, Answer]:
         """What the other processes of the service may ask."""
-        return {"metrics": lambda _: self._tell_metrics(seat)}
+        return {
+            "metrics": lambda _: self._tell_metrics(seat),
+            "latents": lambda asked: self.store.tell(asked),
+            "reload": lambda _: self._tell_reloaded(),
+        }
 
     async def open(self) -> None:
         """Load, warm and probe the models; a failure of the engine itself is kept in ``failure``."""
@@ -103,8 +112,21 @@ class Lifecycle:
         return "the process is stopping" if self._stopping else self._engine.trouble
 
     async def reload(self) -> Change:
-        """Take new versions of models, and let go of removed ones."""
+        """Take new versions of models, and let go of removed ones, as soon as those of before are open."""
+        await self.opened.wait()
         return await self.engine().reload()
+
+    async def reload_everywhere(self) -> Change:
+        """The same in all processes of the service; what it did in any of them."""
+        self.engine()
+        if self._siblings is None:
+            return await self.reload()
+        asking = self._siblings.ask("reload", Message(None), RELOAD_S)
+        ours, answers = await asyncio.gather(self.reload(), asking)
+        return merged([ours, *(Change(**answer.value) for answer in answers.values())])
+
+    async def _tell_reloaded(self) -> Message:
+        return Message(asdict(await self.reload()))
 
     async def exposition(self) -> bytes:
         """The text that Prometheus scrapes, of all processes."""

@@ -129,7 +129,7 @@ class Metrics:
         )
         self.caches = Counter(
             "pushforward_cache_lookups",
-            "Keys by tier (process, redis) and result (hit, miss, error, skipped).",
+            "Keys by tier (process, redis, sibling) and result (hit, miss, error, skipped).",
             ("tier", "result"),
             registry=registry,
         )

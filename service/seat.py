@@ -66,6 +66,11 @@ class Seat:
         """Where a process of the service answers the others."""
         return str(Path(self.folder) / f"{index}.sock")
 
+    @property
+    def limits(self) -> Path:
+        """Where the limits of keys are counted."""
+        return Path(self.folder) / "limits"
+
     def tell_ready(self, sentences: list[str]) -> None:
         """Say to the supervisor that callers are answered, and what it may announce."""
         os.write(WIRE, orjson.dumps(sentences, option=orjson.OPT_APPEND_NEWLINE))

@@ -123,7 +123,7 @@ def _take_what_is_new(life: Lifecycle, callers: Callers) -> None:
         callers.reread()
     except KeysError as error:
         LOG.error("the keys stay as they were: %s", error)
-    task = asyncio.ensure_future(life.engine().reload())
+    task = asyncio.ensure_future(life.reload())
     _RELOADS.add(task)  # the loop itself holds tasks weakly
     task.add_done_callback(_say_reloaded)
 

@@ -42,6 +42,7 @@ class Siblings:
 
     def __init__(self, seat: Seat, answers: Mapping[str, Answer]) -> None:
         self.seat = seat
+        self.others = {index for index in range(seat.count) if index != seat.index}
         self._answers = answers
         self._server: asyncio.Server | None = None
 
@@ -54,9 +55,15 @@ class Siblings:
         if self._server is not None:
             self._server.close()
 
-    async def ask(self, question: str, message: Message, timeout_s: float) -> dict[int, Message]:
-        """What the others answer in time, by their index."""
-        others = [index for index in range(self.seat.count) if index != self.seat.index]
+    async def ask(
+        self, question: str, message: Message, timeout_s: float, of: set[int] | None = None
+    ) -> dict[int, Message]:
+        """What the others answer in time, by their index.
+
+        Args:
+            of: whom to ask, all others if not given.
+        """
+        others = sorted(self.others if of is None else of)
         answers = await asyncio.gather(*(self._ask(index, question, message, timeout_s) for index in others))
         return {index: answer for index, answer in zip(others, answers, strict=True) if answer is not None}
 
