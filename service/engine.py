@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -93,6 +93,15 @@ class Change:
     loaded: list[str] = field(default_factory=list)
     retired: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+
+
+def merged(changes: Sequence[Change]) -> Change:
+    """What a reload did in any of several processes."""
+    return Change(
+        sorted({label for change in changes for label in change.loaded}),
+        sorted({label for change in changes for label in change.retired}),
+        {label: reason for change in changes for label, reason in change.refused.items()},
+    )
 
 
 class Engine:

@@ -10,7 +10,9 @@ import logging
 import sys
 import time
 from asyncio import TimerHandle, get_running_loop
+from collections.abc import Iterator
 from functools import lru_cache
+from select import PIPE_BUF
 from typing import Any, BinaryIO, Final, Literal
 
 import orjson
@@ -72,8 +74,22 @@ class RequestLog:
             self._timer.cancel()
             self._timer = None
         lines, self._lines = self._lines, []
-        self._out.write(b"".join(lines))
-        self._out.flush()
+        for part in _parts(lines):
+            self._out.write(part)
+            self._out.flush()
+
+
+def _parts(lines: list[bytes]) -> Iterator[bytes]:
+    """The lines, as many at once as a pipe takes whole: other processes write to it too."""
+    part, size = list[bytes](), 0
+    for line in lines:
+        if part and size + len(line) > PIPE_BUF:
+            yield b"".join(part)
+            part, size = [], 0
+        part.append(line)
+        size += len(line)
+    if part:
+        yield b"".join(part)
 
 
 def _json_line(visit: Visit) -> bytes:

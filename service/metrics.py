@@ -6,11 +6,13 @@ and routes report here through the small protocols that they define.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from platform import python_version
-from typing import Final
+from typing import Final, Self
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,6 +22,9 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from service.drift import Drift, Scores
 from service.gpu import open_gpus
@@ -30,6 +35,55 @@ ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 NO_MODEL: Final = ""  # the label of requests that never found one
 LANE: Final = ("model", "version", "entry_point")
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric's text.
+
+    Attributes:
+        head: its two lines of comment, the same in every process.
+        samples: its lines, of one process.
+    """
+
+    head: str
+    samples: str
+
+    @classmethod
+    def of(cls, metric: Metric) -> Self:
+        meaning, kind, samples = generate_latest(_Only(metric)).decode().split("\n", 2)
+        return cls(f"{meaning}\n{kind}\n", samples)
+
+
+class _Only(Collector):
+    """One metric, as a registry."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._metric
+
+
+def _labelled(sample: Sample, process: str) -> Sample:
+    return Sample(sample.name, {**sample.labels, "process": process}, sample.value)
+
+
+def together(families: Iterable[Family], up: Mapping[str, bool]) -> bytes:
+    """The text that Prometheus scrapes from several processes, each metric in one place.
+
+    Args:
+        up: which of the processes have given their families.
+    """
+    metric = GaugeMetricFamily(
+        "pushforward_process_up", "1 for each process of the service that has answered.", labels=("process",)
+    )
+    for process, answered in up.items():
+        metric.add_metric((process,), answered)
+    by_head: dict[str, list[str]] = {}
+    for family in (*families, Family.of(metric)):
+        by_head.setdefault(family.head, []).append(family.samples)
+    return "".join(part for head, samples in by_head.items() for part in (head, *samples)).encode()
 
 
 class Metrics:
@@ -75,7 +129,7 @@ class Metrics:
         )
         self.caches = Counter(
             "pushforward_cache_lookups",
-            "Keys by tier (process, redis) and result (hit, miss, error, skipped).",
+            "Keys by tier (process, redis, sibling) and result (hit, miss, error, skipped).",
             ("tier", "result"),
             registry=registry,
         )
@@ -212,6 +266,15 @@ class Metrics:
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""
         return generate_latest(self.registry)
+
+    async def families(self, process: str) -> list[Family]:
+        """The same in parts, for a service of several processes, with pauses in which others are served."""
+        made = []
+        for metric in self.registry.collect():
+            metric.samples = [_labelled(sample, process) for sample in metric.samples]
+            made.append(Family.of(metric))
+            await asyncio.sleep(0)
+        return made
 
 
 class LaneMetrics:

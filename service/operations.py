@@ -336,7 +336,7 @@ async def _recall(call: Call, ids: Sequence[str]) -> Array:
     for latent_id in ids:
         _same_space(call.manifest, latent_id)
     digest = call.space
-    values = await call.store.get([id_key(digest, latent_id) for latent_id in ids])
+    values = await call.store.find([id_key(digest, latent_id) for latent_id in ids])
     held = await paced(partial(recalled, digest), [ids, values])
     unknown = [latent_id for latent_id, value in zip(ids, held, strict=True) if value is None]
     if unknown:
