@@ -38,7 +38,7 @@ class Costs:
         return self.sizes[bisect_left(self.sizes, rows)]
 
     def ms_of(self, size: int) -> float:
-        """What a batch of a size takes."""
+        """What a batch of one of the sizes takes."""
         return self.ms[bisect_left(self.sizes, size)]
 
     def worth(self, rows: int) -> int:
