@@ -34,6 +34,7 @@ BRIEF_MS: Final = 2.0  # a batch below this holds the event loop for less than a
 SHORT_MS: Final = 5.0  # a batch below this would end before the next could be formed and handed over
 SHARES: Final = 4  # a job takes at most this part of a batch before the next has its turn
 LEEWAY: Final = 3.0  # a queue may take this many times longer than it seems: others come and take turns
+RELIEF_S: Final = 60.0  # after which memory that was short may be there again
 RECENT_MS: Final = 50.0  # of work, over which the pace is a mean
 SLOWEST: Final = 10.0  # times its cost; what took longer was stopped, and says nothing of the next
 
@@ -175,6 +176,8 @@ class Lane:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._stage, self._costs, self._start = stage, costs, start
+        self._measured = costs  # with the sizes that there is no memory for now
+        self._relief = 0.0
         self._observer: LaneObserver = observer or NoObserver()
         self._clock, self._lost = clock, lost
         self._brief_ms = BRIEF_MS if inline else 0.0
@@ -241,10 +244,10 @@ class Lane:
             raise refusal()
         self._check(inputs, rows)
         weight = self._weigh(rows)
-        refusal = None if admitted else self._full(rows, weight) or self._too_late(rows, deadline)
-        if refusal is not None:
+        full = None if admitted else self._full(rows, weight) or self._too_late(rows, deadline)
+        if full is not None:
             self._observer.dropped("queue_full", rows)
-            raise refusal
+            raise full
         job = Job(inputs, rows, deadline, self._clock(), self._loop.create_future())
         self._join(job)
         self._wake()
@@ -347,6 +350,8 @@ class Lane:
     def _gather(self) -> list[Piece]:
         """Rows from the ring: each job takes a share and goes to the end, until the batch is full."""
         now = self._clock()
+        if now >= self._relief:
+            self._costs = self._measured
         room = self._costs.worth(self._rows)
         run_s = self._costs.ms_of(room) * self._pace / 1000
         share = max(1, self._costs.max_rows // SHARES)
@@ -476,11 +481,8 @@ class Lane:
         if isinstance(error, DeviceLost):
             self.kill(f"the device is lost: {error}")
             return
-        if isinstance(error, OutOfMemory | MemoryError) and batch.size > 1:
-            self._costs = self._costs.halved(batch.size)
-            _log.warning(
-                "%d rows do not fit into memory; batches are now %d", batch.size, self._costs.max_rows
-            )
+        if isinstance(error, OutOfMemory | MemoryError):
+            self._shrink(batch.size)
         if batch.rows > 1:
             self._broken.extend(self._halves(batch))
             return
@@ -488,6 +490,12 @@ class Lane:
         piece.job.failed[piece.start] = f"{type(error).__name__}: {error}"
         self._observer.dropped("row_failed", 1)
         self._answer(piece, self._stage.blank(1), finite=True)
+
+    def _shrink(self, size: int) -> None:
+        """Batches of a size do not fit into memory, at least not now; one row alone says nothing of crowds."""
+        self._costs = self._costs.halved(size) if size > 1 else self._measured
+        self._relief = self._clock() + RELIEF_S
+        _log.warning("%d rows do not fit into memory; batches are now %d", size, self._costs.max_rows)
 
     def _halves(self, batch: Batch) -> list[Batch]:
         middle, start = batch.rows // 2, 0

@@ -82,7 +82,7 @@ def test_clients_that_hang_up_half_way_cost_the_others_nothing_and_leave_nothing
     _nothing_is_left(service, before)
 
 
-def test_bodies_that_come_a_byte_at_a_time_end_with_their_deadline(start: Start, models: Models) -> None:
+def test_bodies_that_come_a_byte_at_a_turnend_with_their_deadline(start: Start, models: Models) -> None:
     service = start(models("linear_flow"), deadline_ms=1000 * DEADLINE_S).ready()
     fields: dict[str, object] = {"model": "linear", "n": 3, "seed": 1}
     alone = service.post("sample", **fields)
@@ -136,13 +136,21 @@ def test_a_client_that_asks_again_and_again_and_never_reads_is_not_listened_to_f
     asked = request("sample", {"model": "linear", "n": 1000})
     with connect(service.url, receive_bytes=4096) as wire:
         wire.settimeout(1.0)
-        with pytest.raises(TimeoutError):
-            for _ in range(1000):
-                wire.sendall(asked * 1000)
+        assert _taken(wire, asked * 1000, times=1000) < 1000
         assert service.post("sample", model="linear")["samples"]
         grown = vitals(service.running.process.pid).resident_bytes - before
         assert grown < 32 << 20
     _nothing_is_left(service, before)
+
+
+def _taken(wire: socket.socket, sent: bytes, times: int) -> int:
+    """How often it could be sent until nobody took more."""
+    for turn in range(times):
+        try:
+            wire.sendall(sent)
+        except TimeoutError:
+            return turn
+    return times
 
 
 def _calm(service: Service) -> int:
@@ -156,6 +164,5 @@ def _nothing_is_left(service: Service, resident_bytes: int) -> None:
     until(lambda: service.metric("pushforward_requests_in_flight") <= 1, "only the scrape is in flight")
     until(lambda: service.metric("pushforward_queue_rows") == 0, "no rows are queued")
     pid = service.running.process.pid
-    try: until(lambda: vitals(pid).resident_bytes - resident_bytes < 32 << 20, "memory is free again")
-    finally: print("GROWN", (vitals(pid).resident_bytes - resident_bytes)/(1<<20))
+    until(lambda: vitals(pid).resident_bytes - resident_bytes < 32 << 20, "memory is free again")
     assert service.status("/health/ready") == 200

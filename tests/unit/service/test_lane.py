@@ -22,7 +22,7 @@ from service.backends import DeviceLost, GraphError, OnnxGraph, OutOfMemory
 from service.batch import Stage
 from service.costs import Costs
 from service.errors import DeadlinePassed, Draining, EngineDead, QueueFull
-from service.lane import Lane, Rows, Worker
+from service.lane import RELIEF_S, Lane, Rows, Worker
 from tests import graphs
 
 Array = NDArray[Any]
@@ -518,6 +518,41 @@ async def test_out_of_memory_halves_the_batches_from_then_on_and_nobody_is_faile
     await bench.ask(*range(20))
     await bench.finish()
     assert max(len(batch) for batch in bench.batches[seen:]) == 2
+    bench.assert_idle()
+
+
+@looped
+async def test_memory_that_is_there_again_is_used_again() -> None:
+    bench = Bench()
+    bench.memory_rows = 3
+    await bench.ask(*range(8))
+    await bench.finish()
+    bench.memory_rows = 8
+    for now, largest in ((RELIEF_S - 1, 2), (RELIEF_S + 1, 8)):
+        bench.now = now
+        await bench.ask(*range(8))
+        await bench.finish()
+        assert len(bench.batches[-1]) == largest
+    bench.assert_idle()
+
+
+@looped
+async def test_a_row_that_takes_all_memory_costs_one_row_and_leaves_batches_as_they_were() -> None:
+    bench = Bench()
+    graph = bench._graph
+
+    def greedy(inputs: Sequence[Array]) -> Sequence[Array]:
+        if 7 in inputs[0]:
+            raise OutOfMemory("no room")
+        return graph(inputs)
+
+    bench._graph = greedy  # type: ignore[assignment]
+    task = await bench.ask(*range(8))
+    await bench.finish()
+    assert list(task.result().failed) == [7]
+    await bench.ask(*range(10, 18))
+    await bench.finish()
+    assert len(bench.batches[-1]) == 8
     bench.assert_idle()
 
 
