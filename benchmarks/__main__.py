@@ -1,7 +1,7 @@
 """``python -m benchmarks``: servers side by side in one run, on the same graphs, by the same load.
 
-Each repeat starts every server once, in an order that rotates, checks its answers, and loads it; the median over
-repeats is told. A part of it is chosen by name, such as
+Each repeat starts every server once, in an order that rotates, checks its answers, and loads it; the median
+over repeats is told. A part of it is chosen by name, such as
 ``--only W1,W4 --connections 32 --servers ours,mosec-w2-b16 --repeats 1``.
 """
 
@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from benchmarks.bare import limit
 from benchmarks.load import check_wrk, load
-from benchmarks.peers.graphs import ARTIFACTS, FOLDER, GRAPHS, Graphs
-from benchmarks.report import table
+from benchmarks.machine import about
+from benchmarks.peers.graphs import ARTIFACTS, GRAPHS, Graphs
+from benchmarks.report import LATEST, table, write
 from benchmarks.results import Cell, Results
 from benchmarks.servers import SERVERS, Broken, Running, Server, started
 from benchmarks.values import Expected, WrongAnswer
@@ -26,15 +27,18 @@ from benchmarks.workloads import WORKLOADS, Workload
 CONNECTIONS: Final = (1, 32, 128)
 WARM: Final = (16, 1)  # connections and seconds before the first measurement of a workload
 BARE: Final = "bare"
-RESULTS: Final = FOLDER / "results.json"
 
 
 def main() -> None:
     """Do what the command line says."""
     given = _parser().parse_args()
     check_wrk()
+    _check_installed(given.servers)
     _make_models()
-    run(given)
+    results = run(given)
+    print(table(results))
+    if given.write:
+        write(results)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--repeats", type=int, default=3, help="(3)")
     parser.add_argument("--seconds", type=int, default=4, help="of one measurement (4)")
+    parser.add_argument("--write", action="store_true", help="benchmarks/RESULTS.md and its plot")
     return parser
 
 
@@ -72,16 +77,23 @@ def _chosen(what: str, text: str, names: Sequence[str]) -> list[str]:
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
+def _check_installed(names: Sequence[str]) -> None:
+    missing = {SERVERS[name].venv for name in names if name != BARE and SERVERS[name].missing}
+    if missing:
+        peers = " ".join(sorted(filter(None, missing)))
+        raise SystemExit(f"benchmarks: not installed: {peers}; do: python -m benchmarks.install {peers}")
+
+
 def _make_models() -> None:
     """Once, in a process of its own: torch is not needed afterwards."""
     if not all((ARTIFACTS / path).exists() for path, _, _ in GRAPHS.values()):
         subprocess.run([sys.executable, "-m", "benchmarks.models"], check=True)
 
 
-def run(given: Any) -> None:
-    """Measure, and tell."""
+def run(given: Any) -> Results:
+    """Measure; what is there so far is saved after each server."""
     expected = Expected(Graphs())
-    results = Results({}, {name: SERVERS[name].title for name in given.servers if name != BARE})
+    results = Results(about(), {name: SERVERS[name].title for name in given.servers if name != BARE})
     works = [WORKLOADS[name] for name in given.only]
     for repeat in range(given.repeats):
         turn = repeat % len(given.servers)
@@ -91,8 +103,8 @@ def run(given: Any) -> None:
                 _bare(works, results)
             elif name not in results.failed:
                 _one(SERVERS[name], works, given, expected, results)
-            results.save(RESULTS)
-    print(table(results))
+            results.save(LATEST)
+    return results
 
 
 def _bare(works: list[Workload], results: Results) -> None:

@@ -1,7 +1,7 @@
 """The limit: the graph alone, in a loop in one process, on all cores, at its best size of batch.
 
-Either one run with a thread on each core, or a run with one thread on each core at the same time; which of the two
-is faster depends on the graph.
+Either one run with a thread on each core, or a run on each core at the same time; which of the two is faster
+depends on the graph.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from onnxruntime import InferenceSession
 
 from benchmarks.peers.graphs import GRAPHS, session
 from benchmarks.servers import CORES
@@ -30,18 +31,28 @@ class Limit:
     runs: int
     threads: int
 
+    @property
+    def how(self) -> str:
+        """In words."""
+        if self.runs == 1:
+            return f"one run of {self.threads} threads, batches of {self.batch}"
+        return f"{self.runs} runs of one thread, batches of {self.batch}"
+
 
 def limit(kind: Kind) -> Limit:
     """Try every size of batch both ways."""
-    tried = []
-    for runs, threads in {(1, CORES), (CORES, 1)}:
-        sessions = [session(kind, threads) for _ in range(runs)]
-        for batch in BATCHES:
-            tried.append(Limit(_rows_per_s(kind, sessions, batch), batch, runs, threads))
-    return max(tried, key=lambda limit: limit.rows_per_s)
+    return max(
+        (
+            Limit(_rows_per_s(kind, sessions, batch), batch, runs, threads)
+            for runs, threads in ((1, CORES), (CORES, 1))
+            for sessions in [[session(kind, threads) for _ in range(runs)]]
+            for batch in BATCHES
+        ),
+        key=lambda limit: limit.rows_per_s,
+    )
 
 
-def _rows_per_s(kind: Kind, sessions: list, batch: int) -> float:
+def _rows_per_s(kind: Kind, sessions: list[InferenceSession], batch: int) -> float:
     _, name, columns = GRAPHS[kind]
     feed = {name: np.random.default_rng(0).random((batch, columns), np.float32)}
     done = [0] * len(sessions)

@@ -1,6 +1,6 @@
 """``python -m benchmarks.install [NAME ...]``: an environment for each peer, below ``build/bench/venvs``.
 
-What is installed is pinned in ``benchmarks/peers/NAME.txt``, which lists every package, so pip resolves nothing.
+What is installed is pinned in ``benchmarks/peers/NAME.txt``, which lists every package: pip resolves nothing.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ def main() -> None:
     """Install those that are named, or all."""
     names = sys.argv[1:] or list(PINS)
     if unknown := set(names) - set(PINS):
-        raise SystemExit(
-            f"benchmarks: no peer is called {', '.join(sorted(unknown))}; there are {', '.join(PINS)}"
-        )
+        wrong, right = ", ".join(sorted(unknown)), ", ".join(PINS)
+        raise SystemExit(f"benchmarks: no peer is called {wrong}; there are {right}")
     for name in names:
         install(name)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +28,7 @@ OPSET: Final = 20
 def mlp(*sizes: int) -> nn.Sequential:
     """Linear layers with ReLU between them."""
     layers: list[nn.Module] = []
-    for into, out in zip(sizes, sizes[1:], strict=False):
+    for into, out in pairwise(sizes):
         layers += [nn.Linear(into, out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 

@@ -7,10 +7,13 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from benchmarks.bare import Limit
 from benchmarks.load import Measured
+
+Column = tuple[str, int]  # a workload and how many connections
+OWN: Final = ("ours", "ours-1", "naive")
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Results:
         limits = {name: [Limit(**limit) for limit in found] for name, found in said["limits"].items()}
         return cls(said["about"], said["titles"], cells, limits, said["failed"])
 
-    def columns(self) -> list[tuple[str, int]]:
+    def columns(self) -> list[Column]:
         """Workloads and connections that were measured."""
         return sorted({(cell.workload, cell.connections) for cell in self.cells})
 
@@ -59,7 +62,11 @@ class Results:
         seen = {cell.server for cell in self.cells}
         return [name for name in self.titles if name in seen]
 
-    def all(self, server: str, column: tuple[str, int]) -> list[Measured]:
+    def peers(self) -> list[str]:
+        """Those that somebody else makes."""
+        return [name for name in self.servers() if name not in OWN]
+
+    def all(self, server: str, column: Column) -> list[Measured]:
         """Every repeat of a cell."""
         return [
             cell.measured
@@ -67,7 +74,7 @@ class Results:
             if (cell.server, cell.workload, cell.connections) == (server, *column)
         ]
 
-    def median(self, server: str, column: tuple[str, int]) -> Measured | None:
+    def median(self, server: str, column: Column) -> Measured | None:
         """The median of each figure over the repeats; errors are summed."""
         found = self.all(server, column)
         if not found:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import processor
-from benchmarks.peers.graphs import ARTIFACTS, FOLDER
+from benchmarks.peers.graphs import ARTIFACTS, FOLDER, ROOT
 from benchmarks.workloads import BASE64, BENTO, OURS, PLAIN, Array, Dialect, Request, Workload, first_body
 
 CORES: Final = len(os.sched_getaffinity(0))
@@ -87,10 +87,49 @@ def _mosec(workers: int, batch: int) -> Server:
     module = "benchmarks.peers.mosec_server"
     return Server(
         f"mosec-w{workers}-b{batch}",
-        f"mosec, {workers} workers a route, batches of up to {batch} requests within 1 ms",
+        f"mosec, workers a route: {workers}, batches of up to {batch} requests within 1 ms",
         lambda port: _module("mosec", module, str(workers), str(batch), "--port", str(port), *options),
         PLAIN,
         venv="mosec",
+    )
+
+
+def _litserve() -> Server:
+    module = "benchmarks.peers.litserve_server"
+    return Server(
+        f"litserve-w{CORES}",
+        f"LitServe, {CORES} workers a route, {CORES} front ends, fast queue, batches of up to 64 within 2 ms",
+        lambda port: _module("litserve", module, str(port), str(CORES)),
+        BASE64,
+        venv="litserve",
+    )
+
+
+def _bentoml() -> Server:
+    words = ["serve", "benchmarks.peers.bentoml_server:Peer", "--host", "127.0.0.1", "--port"]
+    return Server(
+        f"bentoml-w{CORES}",
+        f"BentoML, {CORES} workers, adaptive batches of up to 64, access log and metrics off",
+        lambda port: _module("bentoml", "bentoml", *words, str(port)),
+        BENTO,
+        {
+            "BENCH_WORKERS": str(CORES),
+            "BENTOML_HOME": str(FOLDER / "bentoml"),
+            "BENTOML_DO_NOT_TRACK": "true",
+        },
+        venv="bentoml",
+    )
+
+
+def _ray() -> Server:
+    return Server(
+        f"ray-w{CORES}",
+        f"Ray Serve, {CORES} replicas, optimised for throughput, batches of up to 64 within 2 ms",
+        lambda port: _module("ray", "benchmarks.peers.ray_server", str(port), str(CORES)),
+        PLAIN,
+        {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)},
+        venv="ray",
+        end=signal.SIGINT,
     )
 
 
@@ -103,6 +142,9 @@ SERVERS: Final = {
         _mosec(1, 16),
         _mosec(CORES, 4),
         _mosec(CORES, 16),
+        _litserve(),
+        _bentoml(),
+        _ray(),
     )
 }
 

@@ -1,7 +1,7 @@
 """What is asked: five workloads, and how a client words each of them for a server.
 
-Everybody gets the same rows, with the same digits, and gives the same arrays. A dialect is what differs: paths,
-the names of fields, and how binary travels.
+Everybody gets the same rows, with the same digits, and gives the same arrays. A dialect is what differs:
+paths, the names of fields, and how binary travels.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-FOLDER = Path(__file__).parents[2] / "build/bench"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "build/bench"
 ARTIFACTS = FOLDER / "artifacts"
 
 Array = np.ndarray[Any, Any]
