@@ -40,7 +40,7 @@ endef
 
 help: ## list these verbs
 	@echo "Pushforward: train generative models, export them, serve them."; echo
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{printf "%-14s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{printf "%-18s %s\n", $$1, $$2}'
 	@echo; echo "Settings: HOST=$(HOST) PORT=$(PORT) ARTIFACTS=$(ARTIFACTS) RUNS=$(RUNS) PYTHON=$(PYTHON)"
 
 serve: demo ## train the demo models that are missing, then serve on HOST:PORT
@@ -80,7 +80,7 @@ docs: $(TESTABLE) ## build the documentation into docs/_build/html, where a warn
 	@echo "→ docs/_build/html/index.html"
 
 clean: ## remove the environment and the caches; runs and artifacts stay
-	rm -rf $(VENV) dist docs/_build docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist docs/_build docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find models service training tests benchmarks clients -name __pycache__ -prune -exec rm -rf {} +
 
 # --- what the verbs stand on -------------------------------------------------------------------------------

@@ -8,16 +8,15 @@ over repeats is told. A part of it is chosen by name, such as
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from benchmarks.bare import limit
-from benchmarks.load import check_wrk, load
+from benchmarks.load import load
 from benchmarks.machine import about
-from benchmarks.peers.graphs import ARTIFACTS, GRAPHS, Graphs
+from benchmarks.peers.graphs import Graphs
+from benchmarks.prepare import prepare
 from benchmarks.report import LATEST, table, write
 from benchmarks.results import Cell, Results
 from benchmarks.servers import SERVERS, Broken, Running, Server, started
@@ -32,9 +31,7 @@ BARE: Final = "bare"
 def main() -> None:
     """Do what the command line says."""
     given = _parser().parse_args()
-    check_wrk()
-    _check_installed(given.servers)
-    _make_models()
+    prepare(SERVERS[name] for name in given.servers if name != BARE)
     results = run(given)
     print(table(results))
     if given.write:
@@ -77,19 +74,6 @@ def _chosen(what: str, text: str, names: Sequence[str]) -> list[str]:
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
-def _check_installed(names: Sequence[str]) -> None:
-    missing = {SERVERS[name].venv for name in names if name != BARE and SERVERS[name].missing}
-    if missing:
-        peers = " ".join(sorted(filter(None, missing)))
-        raise SystemExit(f"benchmarks: not installed: {peers}; do: python -m benchmarks.install {peers}")
-
-
-def _make_models() -> None:
-    """Once, in a process of its own: torch is not needed afterwards."""
-    if not all((ARTIFACTS / path).exists() for path, _, _ in GRAPHS.values()):
-        subprocess.run([sys.executable, "-m", "benchmarks.models"], check=True)
-
-
 def run(given: Any) -> Results:
     """Measure; what is there so far is saved after each server."""
     expected = Expected(Graphs())
@@ -125,7 +109,7 @@ def _one(server: Server, works: list[Workload], given: Any, expected: Expected, 
 
 def _measure(running: Running, work: Workload, given: Any, expected: Expected, results: Results) -> None:
     rows = expected.rows[: work.rows]
-    running.wait(work, rows)
+    running.wait(lambda: running.ask(work, rows))
     expected.check(work, lambda: running.ask(work, rows))
     load(running, work, *WARM)
     for connections in given.connections:

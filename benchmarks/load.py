@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import shutil
 import subprocess
 import tempfile
 import time
@@ -46,12 +45,6 @@ class _Clocks:
     machine: float
     server: float
     load: float
-
-
-def check_wrk() -> None:
-    """Raise SystemExit with what to do where the load client is missing."""
-    if shutil.which("wrk") is None:
-        raise SystemExit("benchmarks: wrk is not installed; on Debian it is: apt-get install wrk")
 
 
 def load(running: Running, work: Workload, connections: int, seconds: float) -> Measured:

@@ -191,8 +191,8 @@ class Running:
         finally:
             connection.close()
 
-    def wait(self, work: Workload, rows: Array) -> None:
-        """Until it answers the workload.
+    def wait(self, ask: Callable[[], object]) -> None:
+        """Until it answers, which is when asking no longer raises.
 
         Raises:
             Broken: if it ends, or takes longer than two minutes.
@@ -204,8 +204,8 @@ class Running:
                     f"{self.server.name} ended with {self._process.returncode}; see {_log(self.server)}"
                 )
             try:
-                self.ask(work, rows)
-            except Broken:
+                ask()
+            except (Broken, OSError):
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.2)
