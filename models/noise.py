@@ -21,8 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -101,8 +100,7 @@ Words = NDArray[np.uint64]  # of 32 bits each: a product needs room for 64
 Numbers = NDArray[np.floating[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Where the noise of some rows is found: row ``i`` of the piece has index ``offset + i * step``.
 
     Attributes:
@@ -182,8 +180,9 @@ class _Rows:
         scales = [a.scale for a, _ in pieces]
         self.scale = np.repeat(scales, counts) if any(scale != 1.0 for scale in scales) else None
         # The mass of a standard normal that truncation keeps.
-        kept = [math.erf(a.truncation / _ROOT_2) for a, _ in pieces]
-        self.kept = np.repeat(kept, counts) if any(a.truncation != math.inf for a, _ in pieces) else None
+        self.kept = None
+        if any(a.truncation != math.inf for a, _ in pieces):
+            self.kept = np.repeat([math.erf(a.truncation / _ROOT_2) for a, _ in pieces], counts)
 
     def words(self, part: slice, blocks: int) -> tuple[Words, Words]:
         """Words 0, 2 and words 1, 3 of the rows of a part, each (2, blocks, rows)."""
@@ -211,15 +210,13 @@ def philox(even: Words, odd: Words, key: Words) -> tuple[Words, Words]:
     keys[...] = ((key + _KEY_STEPS) & _MASK)[:, :, None]
     multipliers, product = np.empty_like(even), np.empty_like(even)
     multipliers[...] = _MULTIPLIERS
-    (even_0, even_1), (odd_0, odd_1), (product_0, product_1) = even, odd, product
+    crossed = product[::-1]
     for round_key in keys:
         np.multiply(even, multipliers, product)
-        np.right_shift(product_1, _HALF, even_0)
-        np.right_shift(product_0, _HALF, even_1)
+        np.right_shift(crossed, _HALF, even)
         np.bitwise_xor(even, odd, even)
         np.bitwise_xor(even, round_key, even)
-        np.bitwise_and(product_1, _MASK, odd_0)
-        np.bitwise_and(product_0, _MASK, odd_1)
+        np.bitwise_and(crossed, _MASK, odd)
     return even, odd
 
 

@@ -32,6 +32,7 @@ from service.errors import (
 )
 from service.facts import facts
 from service.lifecycle import Lifecycle
+from service.limits import Ledger
 from service.logs import RequestLog
 from service.metrics import CONTENT_TYPE
 from service.openapi import (
@@ -47,8 +48,9 @@ from service.openapi import (
     problems,
 )
 from service.playground import page
-from service.routes import MAX_PICTURES, ROUTES, Endpoint
+from service.routes import MAX_PICTURES, ROUTES, Endpoint, Verbs
 from service.schemas import show
+from service.seat import Seat
 from service.settings import Settings
 from service.traces import Traces
 from service.wire import Reply, problem
@@ -61,22 +63,26 @@ DESCRIPTION: Final = (
 )
 
 
-def create_app(settings: Settings, log: RequestLog | None = None) -> FastAPI:
+def create_app(settings: Settings, log: RequestLog | None = None, seat: Seat | None = None) -> FastAPI:
     """The service on these settings; its models are opened and closed with the application's lifespan.
 
     Args:
         log: where requests are told, if anywhere.
+        seat: which of several processes this is, ``None`` if it is the only one.
 
     Raises:
         KeysError: if the settings name keys that cannot be read.
         TracesMissing: if they ask for traces, and the extra for them is not installed.
     """
-    life, callers = Lifecycle(settings), Callers(settings)
+    life = Lifecycle(settings, seat)
+    callers = Callers(settings, Ledger(seat.limits) if seat else None)
     traces = Traces.to(settings.otlp_url) if settings.otlp_url else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         opening = asyncio.create_task(life.open())
+        if seat is not None and seat.again:  # others answer until this one can
+            await life.opened_well()
         yield
         await opening
         await life.close()
@@ -92,7 +98,7 @@ def create_app(settings: Settings, log: RequestLog | None = None) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.life, app.state.callers = life, callers
-    # First, because the router tries them in order.
+    # The router has them too, for other methods and for the documents; first, as it tries them in order.
     app.router.routes[:0] = [StarletteRoute(r.path, Endpoint(r, life), methods=["POST"]) for r in ROUTES]
     app.router.routes.extend(page())
     app.router.routes.extend(protocol.infer_routes(life))
@@ -105,7 +111,7 @@ def create_app(settings: Settings, log: RequestLog | None = None) -> FastAPI:
     inner = app.build_middleware_stack
     # Outside of everything else, so that also the answer to a mistake of ours has its id and its line.
     app.build_middleware_stack = lambda: Door(  # type: ignore[method-assign]
-        inner(), callers, life.metrics, _wording, log, traces
+        Verbs(inner(), life), callers, life.metrics, _wording, log, traces
     )
     return app
 
@@ -161,7 +167,7 @@ def _about_models(life: Lifecycle) -> APIRouter:
     @router.post("/models/reload", responses=problems(503))
     async def reload_models() -> Reloaded:
         """Take new versions from the artifact folder, and let go of removed ones; requests go on."""
-        return Reloaded.model_validate(asdict(await life.engine().reload()))
+        return Reloaded.model_validate(asdict(await life.reload_everywhere()))
 
     return router
 
@@ -187,7 +193,7 @@ def _about_the_process(life: Lifecycle) -> APIRouter:
     @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
         """For Prometheus."""
-        return Response(life.metrics.exposition(), media_type=CONTENT_TYPE)
+        return Response(await life.exposition(), media_type=CONTENT_TYPE)
 
     return router
 

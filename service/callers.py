@@ -6,14 +6,13 @@ import asyncio
 import base64
 import binascii
 import hashlib
-import time
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import lru_cache, partial
 from typing import Final, NoReturn
 
 from service.errors import OverLimit, Unauthenticated
 from service.keys import Key, Keys, owner, read
-from service.limits import Bucket
+from service.limits import Bucket, Ledger
 from service.settings import Settings
 
 ALLOWED: Final = "Authorization: Bearer KEY, or X-API-Key: KEY"
@@ -28,13 +27,21 @@ class Caller:
         key: what is known of it.
     """
 
-    def __init__(
-        self, name: str = "", key: Key | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, name: str = "", key: Key | None = None, ledger: Ledger | None = None) -> None:
         self.name = name
         self.key = key
-        self._requests = Bucket(key.requests_per_s, clock) if key and key.requests_per_s else None
-        self._rows = Bucket(key.rows_per_s, clock) if key and key.rows_per_s else None
+        self._requests = self._bucket("requests", key.requests_per_s if key else None, ledger)
+        self._rows = self._bucket("rows", key.rows_per_s if key else None, ledger)
+
+    def _bucket(self, what: str, rate: float | None, ledger: Ledger | None) -> Bucket | None:
+        if rate is None:
+            return None
+        if ledger is None:
+            return Bucket(rate)
+        assert self.key is not None
+        # A key that is changed has another bucket, full, as it has where there is one process.
+        whose = f"{what}|{self.name}|{self.key.model_dump_json()}"
+        return Bucket(rate, level=partial(ledger.level, whose))
 
     def admit(self) -> None:
         """A request has come.
@@ -93,12 +100,16 @@ def _space(digest: str, name: str) -> str:
 class Callers:
     """Everyone who may call.
 
+    Args:
+        ledger: where the limits of keys are counted for several processes together.
+
     Raises:
         KeysError: if the settings name keys that cannot be read.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger | None = None) -> None:
         self._settings = settings
+        self._ledger = ledger
         self._callers: dict[str, Caller] = {}
         self.reread()
 
@@ -107,7 +118,7 @@ class Callers:
         keys: Keys = read(self._settings.keys_file, self._settings.keys)
         known = self._callers
         self._callers = {
-            name: known[name] if name in known and known[name].key == key else Caller(name, key)
+            name: known[name] if name in known and known[name].key == key else Caller(name, key, self._ledger)
             for name, key in keys.items()
         }
 

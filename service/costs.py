@@ -37,6 +37,10 @@ class Costs:
         """The size that rows are padded to."""
         return self.sizes[bisect_left(self.sizes, rows)]
 
+    def ms_of(self, size: int) -> float:
+        """What a batch of one of the sizes takes."""
+        return self.ms[bisect_left(self.sizes, size)]
+
     def worth(self, rows: int) -> int:
         """How many of the rows that wait to run now: all, padded, or fewer where padding would cost more."""
         rows = min(rows, self.max_rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -62,15 +62,14 @@ class Served:
         self.provider = provider
         self._lanes = lanes
 
-    async def run(
+    def run(
         self,
         entry: EntryName,
         inputs: tuple[Input, ...],
-        *,
         rows: int,
         deadline: float,
         admitted: bool = False,
-    ) -> Rows:
+    ) -> Coroutine[Any, Any, Rows]:
         """Run an entry point on some rows; see :meth:`service.lane.Lane.submit`.
 
         Raises:
@@ -79,7 +78,7 @@ class Served:
         lane = self._lanes.get(entry)
         if lane is None:
             raise CapabilityAbsent(f"{self.name} has no {entry}; it has {', '.join(self._lanes)}")
-        return await lane.submit(inputs, rows, deadline, admitted)
+        return lane.submit(inputs, rows, deadline, admitted)
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
@@ -94,6 +93,15 @@ class Change:
     loaded: list[str] = field(default_factory=list)
     retired: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+
+
+def merged(changes: Sequence[Change]) -> Change:
+    """What a reload did in any of several processes."""
+    return Change(
+        sorted({label for change in changes for label in change.loaded}),
+        sorted({label for change in changes for label in change.retired}),
+        {label: reason for change in changes for label, reason in change.refused.items()},
+    )
 
 
 class Engine:
@@ -239,7 +247,9 @@ class Engine:
         observer = self._observer.lane(
             manifest.name, manifest.version, entry, ready.provider, queue.waiting, queue.fullness
         )
-        lane = Lane(ready.stage, ready.costs, self._settings.queue_ms, worker, observer, lost=self._lose)
+        on_cpu = "cuda" not in ready.provider.lower()
+        queue_ms, lose = self._settings.queue_ms, self._lose
+        lane = Lane(ready.stage, ready.costs, queue_ms, worker, observer, lost=lose, inline=on_cpu)
         queue.lane = weakref.ref(lane)
 
         def close() -> None:

@@ -25,6 +25,7 @@ from service.watch import Receive, Watch
 from service.wire import Array, Reply, Send, send_reply
 
 TIMEOUT_HEADER: Final = b"x-request-timeout-ms"
+AT_ONCE: Final = "pushforward.at_once"  # where the scope has how a whole answer is taken, if it can be
 LOG: Final = logging.getLogger("pushforward")
 
 Scope = MutableMapping[str, Any]
@@ -55,6 +56,7 @@ class Exchange(ABC):
     __slots__ = (
         "_headers",
         "_life",
+        "_patience_s",
         "_receive",
         "_scope",
         "_started",
@@ -78,47 +80,45 @@ class Exchange(ABC):
         self._life = life
         self._scope = scope
         self._receive = receive
+        self._patience_s = 0.0
         self._headers: Headers = self._visit.headers
 
     async def exchange(self, send: Send) -> None:
-        """Answer, and be counted."""
+        """Answer, whatever happens, unless nobody is there to be answered; and be counted."""
         self._life.enter()
+        watch = Watch(self._life.watches, self._receive)
         try:
-            await self._serve(send)
+            outcome = await self._outcome(watch)
+            if isinstance(outcome, Begun):
+                await self._send_stream(outcome, watch, send)
+            watch.stop()
+            if isinstance(outcome, Reply) and not self._at_once(outcome):
+                await send_reply(outcome, send)
         finally:
+            watch.stop()
             self._life.leave()
             visit = self._visit
             self._life.metrics.answered(self._verb, visit.model, visit.status, visit.started)
 
     @abstractmethod
-    async def _work(self, watch: Watch, patience_s: float) -> Reply | Begun:
+    async def _work(self, watch: Watch) -> Reply | Begun:
         """Read the body and make the answer.
 
         Raises:
             ServiceError: the reason why there is none.
         """
 
-    async def _serve(self, send: Send) -> None:
-        """Answer, whatever happens, unless nobody is there to be answered."""
-        try:
-            patience_s = self._patience_s()
-        except ServiceError as error:
-            await send_reply(self._refusal(error), send)
-            return
-        watch = Watch(self._receive, self._started + patience_s)
-        try:
-            outcome = await self._outcome(watch, patience_s)
-            if isinstance(outcome, Begun):
-                await self._send_stream(outcome, watch, patience_s, send)
-        finally:
-            watch.stop()
-        if isinstance(outcome, Reply):
-            await send_reply(outcome, send)
+    def _at_once(self, reply: Reply) -> bool:
+        """Whether the server took the whole answer in one go."""
+        take = self._scope.get(AT_ONCE)
+        return take is not None and take(reply)
 
-    async def _outcome(self, watch: Watch, patience_s: float) -> Reply | Begun | None:
+    async def _outcome(self, watch: Watch) -> Reply | Begun | None:
         """The result or the reason why there is none; ``None`` if nobody waits for it."""
         try:
-            return await self._work(watch, patience_s)
+            self._patience_s = self._patience()
+            watch.until(self._started + self._patience_s)
+            return await self._work(watch)
         except HungUp:
             return None
         except asyncio.CancelledError:
@@ -126,20 +126,20 @@ class Exchange(ABC):
                 raise
             if watch.ended == "hung up":
                 return None
-            return self._refusal(DeadlinePassed(f"no answer within {patience_s * 1000:g} ms"))
+            return self._refusal(DeadlinePassed(f"no answer within {self._patience_s * 1000:g} ms"))
         except ServiceError as error:
             return self._refusal(error)
         except Exception:
             LOG.exception("%s failed", self._verb)
             return self._refusal(Internal("the service made a mistake; its log says which"))
 
-    def _call(self, engine: Engine, served: Served, patience_s: float, max_rows: int) -> Call:
+    def _call(self, engine: Engine, served: Served, max_rows: int) -> Call:
         """What an operation needs of this request beside its body."""
-        deadline = self._started + patience_s
+        deadline = self._started + self._patience_s
         return Call(served, self._life.store, deadline, max_rows, engine.models, self._visit)
 
-    def _patience_s(self) -> float:
-        """How long this caller waits; the service's own bound is the longest."""
+    def _patience(self) -> float:
+        """How long this caller waits, in seconds; the service's own bound is the longest."""
         longest = self._life.settings.deadline_ms
         asked = self._headers.get(TIMEOUT_HEADER)
         if asked is None:
@@ -187,11 +187,11 @@ class Exchange(ABC):
         self._life.metrics.rejected(error.code)
         return self._wording(error)
 
-    async def _send_stream(self, begun: Begun, watch: Watch, stall_s: float, send: Send) -> None:
+    async def _send_stream(self, begun: Begun, watch: Watch, send: Send) -> None:
         """From here on the only way to say that something failed is to break the connection off."""
         watch.forget_deadline()
         try:
-            await send_stream(begun.stream, begun.first, begun.media, send, stall_s)
+            await send_stream(begun.stream, begun.first, begun.media, send, self._patience_s)
             watch.stop()
         except asyncio.CancelledError:
             self._visit.status = HUNG_UP

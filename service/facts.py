@@ -26,6 +26,7 @@ class Facts:
     Attributes:
         scores: of held-out rows, ascending, in nats, or ``None``.
         typical_size: of the largest number in the rows of data that the probe of encode holds, at least tiny.
+        labelled: the entry points that take a class.
         directions: what strength 1 adds to a code, of the latents' shape, by name; float64.
     """
 
@@ -34,6 +35,7 @@ class Facts:
     bounds: Bounds
     scores: Array | None
     typical_size: float
+    labelled: frozenset[EntryName]
     directions: dict[str, Array]
 
     def violations(self, x: Array) -> Array:
@@ -81,6 +83,7 @@ def _facts(manifest: Manifest) -> Facts:
         bounds=Bounds.of(support),
         scores=np.array(calibration.scores) if calibration else None,
         typical_size=_typical_size(manifest),
+        labelled=frozenset(name for name, point in manifest.entry_points.items() if point.input("label")),
         directions=_directions(manifest),
     )
 

@@ -4,7 +4,8 @@ One queue per model version and entry point. An idle device takes what is there 
 rows gather. There is no timer and no window: what wakes the lane is an arrival or the end of a batch.
 
 The queue's state belongs to the thread of the event loop. Only :meth:`Lane._work` runs elsewhere, on the
-lane's worker, and touches a batch that is its own until it hands it back.
+lane's worker, and touches a batch that is its own until it hands it back. On a CPU a brief batch runs on the
+event loop itself: two threads that take the interpreter lock from one another cost more than they save.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from service.errors import DeadlinePassed, Draining, EngineDead, QueueFull, Serv
 
 __all__ = ["Lane", "LaneObserver", "NoObserver", "Observer", "Rows", "ScoreObserver", "Worker"]
 
+BRIEF_MS: Final = 2.0  # a batch below this holds the event loop for less than a worker costs everybody
 SHORT_MS: Final = 5.0  # a batch below this would end before the next could be formed and handed over
 SHARES: Final = 4  # a job takes at most this part of a batch before the next has its turn
 
@@ -130,7 +132,7 @@ def _serve(queue: SimpleQueue[Work | None]) -> None:
 class Batch:
     """Pieces that run together."""
 
-    __slots__ = ("answers", "began", "error", "pieces", "rows", "run_s", "size")
+    __slots__ = ("answers", "began", "error", "finite", "pieces", "rows", "run_s", "size")
 
     def __init__(self, pieces: list[Piece]) -> None:
         self.pieces = pieces
@@ -139,6 +141,7 @@ class Batch:
         self.began = 0.0
         self.run_s = 0.0
         self.answers: list[Outputs | None] = []
+        self.finite = False
         self.error: BaseException | None = None
 
 
@@ -153,6 +156,7 @@ class Lane:
         observer: counts.
         clock: in seconds, the same that deadlines are on.
         lost: told once, when the device is lost.
+        inline: whether brief batches run where they are formed, on the event loop.
     """
 
     def __init__(
@@ -164,13 +168,16 @@ class Lane:
         observer: LaneObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
         lost: Callable[[str], None] = lambda reason: None,
+        inline: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._stage, self._costs, self._start = stage, costs, start
         self._observer: LaneObserver = observer or NoObserver()
         self._clock, self._lost = clock, lost
+        self._brief_ms = BRIEF_MS if inline else 0.0
         self._in_flight = 2 if costs.ms[-1] < SHORT_MS else 1
         self._limit = max(1, int(queue_ms / costs.row_ms))
+        self._heaviest = max(1, self._limit // 2)
         self._ring: OrderedDict[Job, None] = OrderedDict()  # whose turn it is comes first
         self._broken: deque[Batch] = deque()  # the parts of batches that failed
         self._flying: set[Batch] = set()
@@ -247,7 +254,7 @@ class Lane:
 
     def _weigh(self, rows: int) -> int:
         """What a job of so many rows adds to the queue: it takes turns, so no one job fills it."""
-        return min(rows, max(1, self._limit // 2))
+        return min(rows, self._heaviest)
 
     def _full(self, rows: int) -> QueueFull:
         wait_ms = self._weight * self._costs.row_ms
@@ -289,7 +296,7 @@ class Lane:
 
     def _pump(self) -> None:
         self._awake = False
-        while self._may_start():
+        while self._may_start() and not self._awake:
             pieces = self._next()
             if pieces:
                 self._launch(Batch(pieces))
@@ -312,8 +319,10 @@ class Lane:
                 self._leave(job)
                 continue
             rows = min(share, room, job.rows - job.taken)
-            piece = pieces.setdefault(job, Piece(job, job.taken, 0))
-            piece.rows += rows
+            if job in pieces:
+                pieces[job].rows += rows
+            else:
+                pieces[job] = Piece(job, job.taken, rows)
             room -= rows
             self._take(job, rows)
         return list(pieces.values())
@@ -356,23 +365,38 @@ class Lane:
     def _launch(self, batch: Batch) -> None:
         batch.size = self._costs.size_of(batch.rows)
         batch.began = self._clock()
+        brief = not self._flying and self._costs.ms_of(batch.size) <= self._brief_ms
         self._flying.add(batch)
-        self._start(partial(self._work, batch))
+        if brief:
+            self._run(batch)
+            self._land(batch)
+            self._wake()  # the next one in the next turn of the loop, so that others have theirs
+        else:
+            self._start(partial(self._work, batch))
 
     def _work(self, batch: Batch) -> None:
         """Run a batch; on the worker's thread."""
+        self._run(batch)
+        with suppress(RuntimeError):  # the loop has been closed, and nobody waits
+            self._loop.call_soon_threadsafe(self._landed, batch)
+
+    def _run(self, batch: Batch) -> None:
         batch.began, began = self._clock(), time.perf_counter()
         try:
-            batch.answers = self._stage.run(batch.pieces, batch.size)
+            batch.answers, batch.finite = self._stage.run(batch.pieces, batch.size)
         except BaseException as error:  # whatever it is, callers wait for it, and so do the next batches
             batch.error = error
         batch.run_s = time.perf_counter() - began
-        with suppress(RuntimeError):  # the loop has been closed, and nobody waits
-            self._loop.call_soon_threadsafe(self._landed, batch)
 
     # Return -------------------------------------------------------------------------------------------
 
     def _landed(self, batch: Batch) -> None:
+        try:
+            self._land(batch)
+        finally:
+            self._pump()
+
+    def _land(self, batch: Batch) -> None:
         try:
             if batch.error is None:
                 self._deliver(batch)
@@ -380,7 +404,6 @@ class Lane:
                 self._break(batch, batch.error)
         finally:
             self._flying.discard(batch)
-            self._pump()
 
     def _deliver(self, batch: Batch) -> None:
         waits_s = []
@@ -388,16 +411,17 @@ class Lane:
             if piece.start == 0:
                 piece.job.waited_s = batch.began - piece.job.since
                 waits_s.append(piece.job.waited_s)
-            self._answer(piece, answer)
+            self._answer(piece, answer, batch.finite)
         self._observer.ran(batch.rows, batch.size - batch.rows, batch.run_s, waits_s)
 
-    def _answer(self, piece: Piece, whole: Outputs | None) -> None:
+    def _answer(self, piece: Piece, whole: Outputs | None, finite: bool) -> None:
         job = piece.job
         job.left -= piece.rows
+        job.finite = job.finite and finite
         if job.left == 0 and not job.future.done():
             outputs = whole if job.outputs is None else job.outputs
             assert outputs is not None
-            job.future.set_result(Rows(outputs, job.failed, job.waited_s))
+            job.future.set_result(Rows(outputs, job.failed, job.waited_s, job.finite))
 
     def _break(self, batch: Batch, error: BaseException) -> None:
         """Find the row that a batch failed on by halving; everybody else is answered."""
@@ -415,7 +439,7 @@ class Lane:
         (piece,) = batch.pieces
         piece.job.failed[piece.start] = f"{type(error).__name__}: {error}"
         self._observer.dropped("row_failed", 1)
-        self._answer(piece, self._stage.blank(1))
+        self._answer(piece, self._stage.blank(1), finite=True)
 
     def _halves(self, batch: Batch) -> list[Batch]:
         middle, start = batch.rows // 2, 0

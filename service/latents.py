@@ -3,7 +3,8 @@
 Two tiers of bytes under hashed keys. The first is in process; the second is Redis, shared by replicas and
 alive after a restart, where a URL is given. A dead, slow, full or lying Redis is a miss: every operation
 has 50 ms, the first failure opens a breaker, and a probe in the background closes it again, so requests
-pay for an outage once. Values carry a checksum, keys the artifact's digest.
+pay for an outage once. Values carry a checksum, keys the artifact's digest. What neither has, the other
+processes of the same service are asked for, where it cannot be made again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from service.siblings import Message, Siblings
+
 REDIS_TIMEOUT_S: Final = 0.05
+SIBLING_TIMEOUT_S: Final = 0.05
 COOL_DOWN_S: Final = 1.0
 CONNECTIONS: Final = 32
 SLICE_KEYS: Final = 256  # keys of one round trip, and rows between two pauses
@@ -108,9 +112,11 @@ class LatentStore:
         redis_url: str | None,
         observer: CacheObserver,
         timer: Callable[[], float] = time.monotonic,
+        siblings: Siblings | None = None,
     ) -> None:
         self._near: TTLCache[bytes, bytes] = TTLCache(max_bytes, ttl_s, timer, getsizeof=_size)
         self._far = RedisTier(redis_url, ttl_s, observer) if redis_url else None
+        self._beside = SiblingTier(siblings, observer) if siblings else None
         self._observer = observer
 
     async def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -132,6 +138,25 @@ class LatentStore:
         elif len(keys) == SLICE_KEYS:
             await asyncio.sleep(0)
         return found
+
+    async def find(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The same, and what is in no tier is asked of the other processes of the service."""
+        found = await self.get(keys)
+        missing = [place for place, value in enumerate(found) if value is None]
+        if missing and self._beside:
+            theirs = await self._beside.get([keys[place] for place in missing])
+            for place, value in zip(missing, theirs, strict=True):
+                found[place] = value
+                if value is not None:
+                    self._remember(keys[place], value)
+        return found
+
+    async def tell(self, asked: Message) -> Message:
+        """Another process asks for values: those that are near, with their lengths, -1 for none."""
+        keys = [key.encode() for key in asked.value]
+        packed = [None if (value := self._near.get(key)) is None else _pack(key, value) for key in keys]
+        lengths = [-1 if value is None else len(value) for value in packed]
+        return Message(lengths, b"".join(value for value in packed if value is not None))
 
     async def put(self, items: Mapping[bytes, bytes]) -> None:
         """Remember values; when this returns they can be had from here, and where it lives from Redis."""
@@ -242,6 +267,42 @@ class RedisTier:
         if self._probe is not None:
             self._probe.cancel()
         await self._client.aclose(close_connection_pool=True)
+
+
+class SiblingTier:
+    """What the other processes of the service have in theirs; who does not answer in time has nothing."""
+
+    def __init__(self, siblings: Siblings, observer: CacheObserver) -> None:
+        self._siblings = siblings
+        self._observer = observer
+
+    async def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values whose checksum holds."""
+        found: list[bytes | None] = []
+        silent: set[int] = set()  # who kept us waiting once is not asked again for the same request
+        for part in _slices(keys):
+            asked = Message([key.decode() for key in part])
+            others = self._siblings.others - silent
+            answers = await self._siblings.ask("latents", asked, SIBLING_TIMEOUT_S, others)
+            silent |= others - answers.keys()
+            found += _first(part, answers.values())
+        hits = sum(value is not None for value in found)
+        for result, count in (("hit", hits), ("miss", len(keys) - hits)):
+            if count:
+                self._observer.cache("sibling", result, count)
+        return found
+
+
+def _first(keys: Sequence[bytes], answers: Iterable[Message]) -> list[bytes | None]:
+    """For each key the first value that anybody has."""
+    found: list[bytes | None] = [None] * len(keys)
+    for answer in answers:
+        start = 0
+        for place, length in enumerate(answer.value):
+            if length >= 0:
+                found[place] = found[place] or _unpack(keys[place], answer.content[start : start + length])
+                start += length
+    return found
 
 
 def _size(value: bytes) -> int:

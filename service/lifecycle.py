@@ -10,14 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import asdict, astuple
 from typing import Final
 
-from service.engine import Engine
+from service.engine import Change, Engine, merged
 from service.errors import Draining, EngineDead, NotReady
 from service.latents import LatentStore
-from service.metrics import Metrics
+from service.metrics import Family, Metrics, together
+from service.seat import Seat
 from service.settings import Settings
+from service.siblings import Answer, Message, Siblings
+from service.watch import Watches
 
+RELOAD_S: Final = 60.0  # in which another process says what a reload did; it goes on if it takes longer
+METRICS_S: Final = 1.0  # in which another process of the service gives its metrics, or is left out
 GRACE_S: Final = 0.25
 LOG: Final = logging.getLogger("pushforward")
 
@@ -25,12 +31,18 @@ LOG: Final = logging.getLogger("pushforward")
 class Lifecycle:
     """What one process holds, and whether it may be used now."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, seat: Seat | None = None) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self._siblings = Siblings(seat, self._answers(seat)) if seat else None
         self.store = LatentStore(
-            settings.latent_ttl_s, settings.latent_store_mb << 20, settings.redis_url, self.metrics
+            settings.latent_ttl_s,
+            settings.latent_store_mb << 20,
+            settings.redis_url,
+            self.metrics,
+            siblings=self._siblings,
         )
+        self.watches = Watches()
         self.opened = asyncio.Event()
         self.failure: Exception | None = None
         self._engine: Engine | None = None
@@ -45,15 +57,35 @@ class Lifecycle:
         self.metrics.oldest_batch.set_function(lambda: self._engine.oldest_batch_s if self._engine else 0)
         self.metrics.redis_out.set_function(lambda: self.store.redis_out)
 
+    def _answers(self, seat: Seat) -> dict[str, Answer]:
+        """What the other processes of the service may ask."""
+        return {
+            "metrics": lambda _: self._tell_metrics(seat),
+            "latents": lambda asked: self.store.tell(asked),
+            "reload": lambda _: self._tell_reloaded(),
+        }
+
     async def open(self) -> None:
         """Load, warm and probe the models; a failure of the engine itself is kept in ``failure``."""
         try:
+            if self._siblings is not None:
+                await self._siblings.listen()
             self._engine = await Engine.open(self.settings, self.metrics)
         except Exception as error:
             self.failure = error
             LOG.critical("the engine did not start: %s", error)
         finally:
             self.opened.set()
+
+    async def opened_well(self) -> None:
+        """Return when requests can be answered.
+
+        Raises:
+            Exception: why they never will be.
+        """
+        await self.opened.wait()
+        if self.failure is not None:
+            raise self.failure
 
     async def died(self) -> None:
         """Return when the process cannot go on."""
@@ -80,6 +112,37 @@ class Lifecycle:
         if self._engine is None:
             return "the models are still being loaded"
         return "the process is stopping" if self._stopping else self._engine.trouble
+
+    async def reload(self) -> Change:
+        """Take new versions of models, and let go of removed ones, as soon as those of before are open."""
+        await self.opened.wait()
+        return await self.engine().reload()
+
+    async def reload_everywhere(self) -> Change:
+        """The same in all processes of the service; what it did in any of them."""
+        self.engine()
+        if self._siblings is None:
+            return await self.reload()
+        asking = self._siblings.ask("reload", Message(None), RELOAD_S)
+        ours, answers = await asyncio.gather(self.reload(), asking)
+        return merged([ours, *(Change(**answer.value) for answer in answers.values())])
+
+    async def _tell_reloaded(self) -> Message:
+        return Message(asdict(await self.reload()))
+
+    async def exposition(self) -> bytes:
+        """The text that Prometheus scrapes, of all processes."""
+        if self._siblings is None:
+            return self.metrics.exposition()
+        seat = self._siblings.seat
+        asking = self._siblings.ask("metrics", Message(None), METRICS_S)
+        ours, answers = await asyncio.gather(self.metrics.families(seat.name), asking)
+        theirs = [Family(*parts) for answer in answers.values() for parts in answer.value]
+        up = {str(index): index == seat.index or index in answers for index in range(seat.count)}
+        return together([*ours, *theirs], up)
+
+    async def _tell_metrics(self, seat: Seat) -> Message:
+        return Message([astuple(family) for family in await self.metrics.families(seat.name)])
 
     @property
     def refused(self) -> dict[str, str]:
@@ -119,4 +182,6 @@ class Lifecycle:
         self._stopping = self._refusing = True
         if self._engine is not None:
             await self._engine.close(self.settings.drain_s)
+        if self._siblings is not None:
+            await self._siblings.close()
         await self.store.close()

@@ -6,30 +6,84 @@ and routes report here through the small protocols that they define.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from platform import python_version
-from typing import Final
+from typing import Final, Self
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from service.drift import Drift, Scores
 from service.gpu import open_gpus
+from service.tallies import Tallies, Tally
 
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 NO_MODEL: Final = ""  # the label of requests that never found one
 LANE: Final = ("model", "version", "entry_point")
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric's text.
+
+    Attributes:
+        head: its two lines of comment, the same in every process.
+        samples: its lines, of one process.
+    """
+
+    head: str
+    samples: str
+
+    @classmethod
+    def of(cls, metric: Metric) -> Self:
+        meaning, kind, samples = generate_latest(_Only(metric)).decode().split("\n", 2)
+        return cls(f"{meaning}\n{kind}\n", samples)
+
+
+class _Only(Collector):
+    """One metric, as a registry."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._metric
+
+
+def _labelled(sample: Sample, process: str) -> Sample:
+    return Sample(sample.name, {**sample.labels, "process": process}, sample.value)
+
+
+def together(families: Iterable[Family], up: Mapping[str, bool]) -> bytes:
+    """The text that Prometheus scrapes from several processes, each metric in one place.
+
+    Args:
+        up: which of the processes have given their families.
+    """
+    metric = GaugeMetricFamily(
+        "pushforward_process_up", "1 for each process of the service that has answered.", labels=("process",)
+    )
+    for process, answered in up.items():
+        metric.add_metric((process,), answered)
+    by_head: dict[str, list[str]] = {}
+    for family in (*families, Family.of(metric)):
+        by_head.setdefault(family.head, []).append(family.samples)
+    return "".join(part for head, samples in by_head.items() for part in (head, *samples)).encode()
 
 
 class Metrics:
@@ -45,12 +99,12 @@ class Metrics:
             ("verb", "model", "status"),
             registry=registry,
         )
-        self.latency = Histogram(
+        self.latency = Tallies(
             "pushforward_request_seconds",
             "From the first byte read to the answer written.",
             ("verb", "model"),
-            buckets=SECONDS,
-            registry=registry,
+            SECONDS,
+            registry,
         )
         self.in_flight = Gauge(
             "pushforward_requests_in_flight", "Accepted and not yet answered.", registry=registry
@@ -75,7 +129,7 @@ class Metrics:
         )
         self.caches = Counter(
             "pushforward_cache_lookups",
-            "Keys by tier (process, redis) and result (hit, miss, error, skipped).",
+            "Keys by tier (process, redis, sibling) and result (hit, miss, error, skipped).",
             ("tier", "result"),
             registry=registry,
         )
@@ -86,26 +140,20 @@ class Metrics:
             LANE,
             registry=registry,
         )
-        self.waited = Histogram(
+        self.waited = Tallies(
             "pushforward_queue_wait_seconds",
             "How long the rows of one request waited for their first batch.",
             LANE,
-            buckets=SECONDS,
-            registry=registry,
+            SECONDS,
+            registry,
         )
-        self.batches = Histogram(
-            "pushforward_batch_rows",
-            "Rows in a batch, padding left out.",
-            LANE,
-            buckets=ROWS,
-            registry=registry,
+        self.batches = Tallies(
+            "pushforward_batch_rows", "Rows in a batch, padding left out.", LANE, ROWS, registry
         )
         self.padding = Counter(
             "pushforward_padding_rows", "Rows computed only to fill a bucket.", LANE, registry=registry
         )
-        self.runs = Histogram(
-            "pushforward_run_seconds", "How long a graph ran.", LANE, buckets=SECONDS, registry=registry
-        )
+        self.runs = Tallies("pushforward_run_seconds", "How long a graph ran.", LANE, SECONDS, registry)
         self.dropped = Counter(
             "pushforward_dropped_rows",
             "Rows that left the queue without costing device time, by reason.",
@@ -145,7 +193,7 @@ class Metrics:
         self._gpus = False  # whether they are watched
         self._lanes: dict[tuple[str, str, str], LaneMetrics] = {}
         self._visits: dict[tuple[str, int], tuple[Counter, Counter]] = {}
-        self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._answers: dict[tuple[str, str, int], tuple[Counter, Tally]] = {}
 
     def answered(self, verb: str, model: str, status: int, started: float) -> None:
         """Count one request; its model is one that was found, or ``NO_MODEL``."""
@@ -218,6 +266,15 @@ class Metrics:
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""
         return generate_latest(self.registry)
+
+    async def families(self, process: str) -> list[Family]:
+        """The same in parts, for a service of several processes, with pauses in which others are served."""
+        made = []
+        for metric in self.registry.collect():
+            metric.samples = [_labelled(sample, process) for sample in metric.samples]
+            made.append(Family.of(metric))
+            await asyncio.sleep(0)
+        return made
 
 
 class LaneMetrics:

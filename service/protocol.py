@@ -161,7 +161,7 @@ class InferExchange(Exchange):
     def __init__(self, life: Lifecycle, scope: Scope, receive: Receive) -> None:
         super().__init__("infer", refusal, life, scope, receive)
 
-    async def _work(self, watch: Watch, patience_s: float) -> Reply:
+    async def _work(self, watch: Watch) -> Reply:
         engine, settings = self._life.engine(), self._life.settings
         sent = await self._body()
         watch.body_read()
@@ -171,8 +171,8 @@ class InferExchange(Exchange):
         plain = await inflated(sent, self._header(b"content-encoding"), int(settings.max_body_mb * 1e6))
         body = read_body(plain, self._header(HEADER_LENGTH) or None)
         wanted = _wanted(body.request, offer)
-        patience_s = _patience_s(body.request.parameters, patience_s)
-        call = self._call(engine, served, patience_s, settings.max_rows)
+        self._patience_s = _patience_s(body.request.parameters, self._patience_s)
+        call = self._call(engine, served, settings.max_rows)
         found = await offer.answer(call, _values(body, offer), _theirs(body.request.parameters))
         reply = await _reply(body.request, served, part, found, wanted)
         return await compressed(reply, self._header(b"accept-encoding"))

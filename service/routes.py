@@ -42,6 +42,8 @@ from service.wire import (
 
 MAX_PICTURES: Final = 1024
 
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -88,6 +90,18 @@ ROUTES: Final = (
 )
 
 
+class Verbs:
+    """The verbs before an application: they need none of what it wraps around its other routes."""
+
+    def __init__(self, app: Application, life: Lifecycle) -> None:
+        self._app = app
+        self._endpoints = {route.path: Endpoint(route, life) for route in ROUTES}
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        endpoint = self._endpoints.get(scope.get("path", "")) if scope.get("method") == "POST" else None
+        return (endpoint or self._app)(scope, receive, send)
+
+
 class Endpoint:
     """The ASGI application behind one verb."""
 
@@ -95,8 +109,8 @@ class Endpoint:
         self._route = route
         self._life = life
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await VerbExchange(self._route, self._life, scope, receive).exchange(send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return VerbExchange(self._route, self._life, scope, receive).exchange(send)
 
 
 class VerbExchange(Exchange):
@@ -108,7 +122,7 @@ class VerbExchange(Exchange):
         super().__init__(route.verb, problem, life, scope, receive)
         self._route = route
 
-    async def _work(self, watch: Watch, patience_s: float) -> Reply | Begun:
+    async def _work(self, watch: Watch) -> Reply | Begun:
         engine = self._life.engine()
         body = await self._body()
         watch.body_read()
@@ -119,9 +133,9 @@ class VerbExchange(Exchange):
         media = self._media(served.manifest.data)
         settings = self._life.settings
         max_rows = min(settings.max_rows, MAX_PICTURES) if media == PNG else settings.max_rows
-        call = self._call(engine, served, patience_s, max_rows)
+        call = self._call(engine, served, max_rows)
         if isinstance(request, schemas.SampleRequest) and _in_pieces(media, call, request):
-            stream = operations.sample_stream(call, request, patience_s)
+            stream = operations.sample_stream(call, request, self._patience_s)
             return Begun(stream, await anext(stream.pieces), media)
         return await encode(await self._route.operation(call, request), media)
 

@@ -1,4 +1,4 @@
-"""How one process of the service is set up: made once from the environment, and handed down.
+"""How the service is set up: made once from the environment, and handed down.
 
 Every field is an environment variable, ``PUSHFORWARD_`` and its name in capitals; ``REDIS_URL`` also works
 without the prefix. Nothing else in the service reads the environment.
@@ -21,6 +21,7 @@ class Settings(BaseSettings):
     Attributes:
         host, port: where to listen; loopback unless told otherwise.
         open: listen on another address without keys.
+        processes: that share the port; ``auto`` is one for each core on a CPU, and one on a GPU.
         keys_file: names, hashes and limits of the keys that callers need; none asks for no key.
         keys: the same lines, in place of the file or beside it.
         log_format: ``auto`` writes for people on a terminal, and one JSON object a line elsewhere.
@@ -47,6 +48,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     open: bool = False
+    processes: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
     keys_file: Path | None = None
     keys: str | None = None
     log_format: Literal["auto", "text", "json"] = "auto"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -92,7 +92,7 @@ class Runner:
         for tensor in self.point.inputs:
             if tensor.role == "noise":
                 assert tensor.law is not None
-                inputs.append(_drawn(replace(source, stream=next(streams)), rows, tensor.law, tensor))
+                inputs.append(_drawn(source._replace(stream=next(streams)), rows, tensor.law, tensor))
             elif tensor.role == "label":
                 assert label is not None
                 inputs.append(label.astype(tensor.dtype).reshape(rows, *tensor.row_shape))
@@ -146,7 +146,7 @@ def encode(runner: Runner, x: Array, label: Array | None) -> Columns:
 
 def sample(runner: Runner, rows: int, codes: Address, label: Array | None) -> Columns:
     """What ``/sample`` gives at an address: ``rows`` samples."""
-    outputs = runner(rows, codes, label, replace(codes, scale=1.0, truncation=math.inf))
+    outputs = runner(rows, codes, label, codes._replace(scale=1.0, truncation=math.inf))
     place = next(i for i, tensor in enumerate(runner.point.outputs) if tensor.role == "data")
     return {"samples": outputs[place]}
 
@@ -156,7 +156,7 @@ def _log_weights(runner: Runner, x: Array, label: Array | None, draws: Draws) ->
     place = next(i for i, tensor in enumerate(runner.point.outputs) if tensor.role == "log_weight")
     log_w = np.empty((len(x), draws.k))
     for i in range(draws.k):
-        source = replace(FIXED, seed=draws.seed, offset=i)
+        source = FIXED._replace(seed=draws.seed, offset=i)
         log_w[:, i] = runner(len(x), x, label, source)[place].reshape(len(x))
     return log_w
 

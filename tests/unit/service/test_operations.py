@@ -49,9 +49,7 @@ class Plain:
         self.fails: dict[int, str] = {}
         self._entries = entries
 
-    async def run(
-        self, entry: str, inputs: Any, *, rows: int, deadline: float, admitted: bool = False
-    ) -> Rows:
+    async def run(self, entry: str, inputs: Any, rows: int, deadline: float, admitted: bool = False) -> Rows:
         self.asked.append((entry, rows))
         await asyncio.sleep(0)
         tensors = self.manifest.entry_points[entry].inputs  # type: ignore[index]
