@@ -194,9 +194,8 @@ def _law(tensor: Tensor, manifest: Manifest) -> Law | None:
 
 
 def _is_finite(outputs: Sequence[Array]) -> bool:
-    """Whether the sums are finite: then so is every number, and no mask of them has to be made."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return all(math.isfinite(output.sum()) for output in outputs)
+    """Whether the sums of squares are finite: then so is every number, and no mask of them has to be made."""
+    return all(math.isfinite(np.vdot(output, output)) for output in outputs)
 
 
 def _cut(outputs: Sequence[Array], piece: Piece, start: int) -> Outputs | None:

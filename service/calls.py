@@ -36,6 +36,7 @@ class Call(NamedTuple):
         max_rows: that one answer may have.
         others: the models beside this one.
         visit: whose rows these are.
+        numeric: whether lists in the body are known to hold nothing but numbers.
     """
 
     served: Served
@@ -44,6 +45,7 @@ class Call(NamedTuple):
     max_rows: int
     others: Callable[[], Iterable[Served]]
     visit: Visit
+    numeric: bool = False
 
     @property
     def space(self) -> str:

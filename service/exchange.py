@@ -133,10 +133,10 @@ class Exchange(ABC):
             LOG.exception("%s failed", self._verb)
             return self._refusal(Internal("the service made a mistake; its log says which"))
 
-    def _call(self, engine: Engine, served: Served, max_rows: int) -> Call:
+    def _call(self, engine: Engine, served: Served, max_rows: int, numeric: bool = False) -> Call:
         """What an operation needs of this request beside its body."""
         deadline = self._started + self._patience_s
-        return Call(served, self._life.store, deadline, max_rows, engine.models, self._visit)
+        return Call(served, self._life.store, deadline, max_rows, engine.models, self._visit, numeric)
 
     def _patience(self) -> float:
         """How long this caller waits, in seconds; the service's own bound is the longest."""

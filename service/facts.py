@@ -48,6 +48,8 @@ class Facts:
         Raises:
             InvalidInput: if there is one.
         """
+        if self.bounds.open:
+            return
         bad = self.violations(x)
         if not bad.any():
             return

@@ -192,6 +192,7 @@ class Metrics:
         build.labels(version("pushforward"), python_version()).set(1)
         self._gpus = False  # whether they are watched
         self._lanes: dict[tuple[str, str, str], LaneMetrics] = {}
+        self._lookups: dict[tuple[str, str], Counter] = {}
         self._visits: dict[tuple[str, int], tuple[Counter, Counter]] = {}
         self._answers: dict[tuple[str, str, int], tuple[Counter, Tally]] = {}
 
@@ -220,7 +221,10 @@ class Metrics:
 
     def cache(self, tier: str, result: str, count: int) -> None:
         """Count keys that a tier had, had not, failed at, or was not asked for."""
-        self.caches.labels(tier, result).inc(count)
+        child = self._lookups.get((tier, result))
+        if child is None:
+            child = self._lookups[tier, result] = self.caches.labels(tier, result)
+        child.inc(count)
 
     def lane(
         self,

@@ -200,7 +200,7 @@ def _check_spread(call: Call, request: SampleRequest) -> None:
 def _array(call: Call, entry: EntryName, role: Role, field: str, value: list[Any] | Array) -> Array:
     at_most(call.max_rows, f"rows of /{field}", len(value))
     tensor = call.takes(entry, role)
-    return rows(value, tensor.row_shape, tensor.dtype, field)
+    return rows(value, tensor.row_shape, tensor.dtype, field, call.numeric)
 
 
 def _data(call: Call, field: str, value: list[Any] | Array) -> Array:

@@ -34,7 +34,7 @@ COMMAND: Final = re.compile(
     r"^\s*(\$ |curl |python |pip |make |docker |kubectl |pushforward |git |export )", re.MULTILINE
 )
 WRITTEN: Final = {"_build", "reference"}  # by make docs
-VERBS: Final = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+VERBS: Final = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
 PARSERS: Final = {
     ("python", "-m", "training"): training_parser(),
     ("python", "-m", "service"): service_parser(),
