@@ -178,11 +178,10 @@ class Lane(RuleBasedStateMachine):
     def teardown(self) -> None:
         """In the end everybody has an answer, and the lane is as it was in the beginning."""
         if hasattr(self, "lane"):
-            for _ in range(1000):
-                self.do(settle())
-                if not self.bench.handed_over and not self.lane._awake:
-                    break
+            while self.bench.handed_over or self.lane._awake:
                 self.do(self.bench.finish())
+                self.do(settle())
+            self.do(settle())
             assert all(caller.task.done() for caller in self.callers)
             self.whoever_was_answered_has_his_own_rows_or_a_reason()
             assert self.closing is None or self.closing.done()
