@@ -31,12 +31,14 @@ class Rows(NamedTuple):
     Attributes:
         outputs: in the manifest's order, each (rows, ...); not to be written to.
         failed: the rows that the graph cannot answer, and why; their outputs are zeros.
+        since: when they were put into the queue, on the lane's clock, in seconds.
         waited_s: until the first of them ran.
         finite: whether every number of every output is known to be.
     """
 
     outputs: Outputs
     failed: dict[int, str]
+    since: float
     waited_s: float
     finite: bool = False
 
