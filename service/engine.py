@@ -36,11 +36,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An entry point that has passed its probe and is warm."""
+    """An entry point that has passed its probe and is warm.
+
+    Attributes:
+        inline: whether brief batches may run on the event loop, which nothing may hold for ever.
+    """
 
     stage: Stage
     costs: Costs
     provider: str
+    inline: bool
 
 
 class Served:
@@ -114,11 +119,13 @@ class Engine:
     Attributes:
         refused: why a model is not served, by ``name/version``.
         died: set when the device is lost, and nothing but a new process can help.
+        stuck: whether a graph still ran when the engine was closed.
     """
 
     def __init__(self, settings: Settings, observer: Observer) -> None:
         self.refused: dict[str, str] = {}
         self.died = asyncio.Event()
+        self.stuck = False
         self._settings = settings
         self._observer = observer
         self._served: dict[Key, Served] = {}
@@ -251,9 +258,8 @@ class Engine:
         observer = self._observer.lane(
             manifest.name, manifest.version, entry, ready.provider, queue.waiting, queue.fullness
         )
-        on_cpu = "cuda" not in ready.provider.lower()
         queue_ms, lose = self._settings.queue_ms, self._lose
-        lane = Lane(ready.stage, ready.costs, queue_ms, worker, observer, lost=lose, inline=on_cpu)
+        lane = Lane(ready.stage, ready.costs, queue_ms, worker, observer, lost=lose, inline=ready.inline)
         queue.lane = weakref.ref(lane)
 
         def close() -> None:
@@ -276,6 +282,7 @@ class Engine:
         self._closed = True
         lanes = [lane for served in list(self._living) for lane in served.lanes]
         await asyncio.gather(*(lane.close(drain_s) for lane in lanes))
+        self.stuck = self.oldest_batch_s > 0
         self._served, self._newest = {}, {}
 
 
@@ -326,7 +333,7 @@ def _open_entry(artifact: Artifact, entry: EntryPoint, probe: Probe, settings: S
     stage = Stage(graph, artifact.manifest, entry, settings.max_batch_rows)
     rows = _probe(stage, entry, probe)
     costs = measure(lambda size: stage([_tiled(array, size) for array in rows]), settings.max_batch_rows)
-    return Opened(stage, costs, graph.provider)
+    return Opened(stage, costs, graph.provider, "cuda" not in graph.provider.lower() and graph.steady)
 
 
 def _graph(artifact: Artifact, entry: EntryPoint, settings: Settings) -> Graph:

@@ -153,6 +153,11 @@ class Lifecycle:
         """Whether the process cannot go on."""
         return self.failure is not None or (self._engine is not None and not self._engine.alive)
 
+    @property
+    def stuck(self) -> bool:
+        """Whether a graph has not come back."""
+        return self._engine is not None and self._engine.stuck
+
     def enter(self) -> None:
         """A request has come."""
         self._in_flight += 1

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import sys
 from socket import socket
@@ -110,7 +111,10 @@ async def serve(settings: Settings, seat: Seat | None = None) -> int:
     await server.serve(listeners(settings.host, settings.port) if seat else None)
     watching.cancel()
     log.flush()
-    return 1 if life.dead else 0
+    code = 1 if life.dead else 0
+    if life.stuck:  # the runtime would abort if it were taken down while it runs
+        os._exit(code)
+    return code
 
 
 def _take_what_is_new_at_sighup(life: Lifecycle, callers: Callers) -> None:
