@@ -84,7 +84,7 @@ def page(results: Results) -> str:
 
 def _against(results: Results) -> str:
     heads = ["workload", "connections", "ours, req/s", "best peer", "ratio", "naive", "ratio"]
-    heads += ["bare graph", "ratio", "p50, ms", "of naive's", "p99 / p50"]
+    heads += ["bare graph", "ratio", "p50, ms", "of naive's", "of the peers'", "p99 / p50"]
     ours = [column for column in results.columns() if results.median("ours", column)]
     return _rows(heads, [_line(results, column) for column in ours])
 
@@ -100,8 +100,10 @@ def _line(results: Results, column: Column) -> list[str]:
         ("", limit and limit.rows_per_s / WORKLOADS[column[0]].rows),
     ):
         cells += [f"{name}{_number(other)}", f"**{ours.requests_per_s / other:.2f}**"] if other else ["", ""]
-    of_naive = f"{ours.p50_ms / naive.p50_ms:.2f}" if naive else ""
-    return [*cells, _number(ours.p50_ms), of_naive, f"{ours.p99_ms / ours.p50_ms:.1f}"]
+    cells.append(_number(ours.p50_ms))
+    for others in ([naive] if naive else [], [one for _, one in peers]):
+        cells.append(f"{ours.p50_ms / min(one.p50_ms for one in others):.2f}" if others else "")
+    return [*cells, f"{ours.p99_ms / ours.p50_ms:.1f}"]
 
 
 def _latency(results: Results) -> Callable[[str, Column], str]:

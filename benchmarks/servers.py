@@ -244,7 +244,10 @@ def free_port() -> int:
 
 @contextmanager
 def started(server: Server) -> Iterator[Running]:
-    """The server on a port of its own, until the block ends; its output goes to a file of its name."""
+    """The server on a port of its own, until the block ends.
+
+    What it writes goes to a file of its name, which stays where something failed.
+    """
     port = free_port()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PUSHFORWARD_")}
     environment |= {"OMP_NUM_THREADS": "1", **server.environment}
@@ -262,3 +265,4 @@ def started(server: Server) -> Iterator[Running]:
         yield running
     finally:
         running.stop()
+    _log(server).unlink()
