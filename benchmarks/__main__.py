@@ -104,7 +104,7 @@ def _one(server: Server, works: list[Workload], given: Any, expected: Expected, 
             for work in works:
                 _measure(running, work, given, expected, results)
     except (Broken, WrongAnswer) as error:
-        results.failed[server.name] = str(error)
+        results.failed[server.name] = " ".join(str(error).split())
         print(f"  failed: {error}", flush=True)
 
 

@@ -178,9 +178,9 @@ class Running:
         try:
             status, body = self._post(self.request(work, rows))
         except (OSError, http.client.HTTPException) as error:
-            raise Broken(f"{self.server.name}: {work.name}: {error!r}") from error
+            raise Broken(f"{work.name}: {error!r}") from error
         if status != 200:
-            raise Broken(f"{self.server.name}: {work.name}: status {status}: {body[:200]!r}")
+            raise Broken(f"{work.name}: status {status}: {body[:200]!r}")
         return self.server.dialect.arrays(work, body)
 
     def _post(self, request: Request) -> tuple[int, bytes]:
@@ -202,9 +202,7 @@ class Running:
         answered = 0
         while answered < SURE:
             if self._process.poll() is not None:
-                raise Broken(
-                    f"{self.server.name} ended with {self._process.returncode}; see {_log(self.server)}"
-                )
+                raise Broken(f"it ended with {self._process.returncode}; see {_log(self.server)}")
             try:
                 ask()
             except (Broken, OSError):

@@ -43,9 +43,9 @@ def test_ours_is_held_against_the_best_peer_the_naive_route_and_the_limit(result
 
 
 def test_a_server_that_failed_is_named_with_the_reason(results: Results) -> None:
-    results.failed["ray-w2"] = "ray-w2: W1: status 500"
-    assert "ray-w2 failed: ray-w2: W1: status 500" in page(results)
-    assert "ray-w2 failed: ray-w2: W1: status 500" in table(results)
+    results.failed["ray-w2"] = "W1: status 500"
+    assert "ray-w2 failed: W1: status 500" in page(results)
+    assert "ray-w2 failed: W1: status 500" in table(results)
 
 
 def test_a_part_of_the_servers_makes_a_table_too(results: Results) -> None:
