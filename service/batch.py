@@ -31,12 +31,14 @@ class Rows(NamedTuple):
     Attributes:
         outputs: in the manifest's order, each (rows, ...); not to be written to.
         failed: the rows that the graph cannot answer, and why; their outputs are zeros.
+        since: when they were put into the queue, on the lane's clock, in seconds.
         waited_s: until the first of them ran.
         finite: whether every number of every output is known to be.
     """
 
     outputs: Outputs
     failed: dict[int, str]
+    since: float
     waited_s: float
     finite: bool = False
 
@@ -194,9 +196,8 @@ def _law(tensor: Tensor, manifest: Manifest) -> Law | None:
 
 
 def _is_finite(outputs: Sequence[Array]) -> bool:
-    """Whether the sums are finite: then so is every number, and no mask of them has to be made."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return all(math.isfinite(output.sum()) for output in outputs)
+    """Whether the sums of squares are finite: then so is every number, and no mask of them has to be made."""
+    return all(math.isfinite(np.vdot(output, output)) for output in outputs)
 
 
 def _cut(outputs: Sequence[Array], piece: Piece, start: int) -> Outputs | None:

@@ -48,6 +48,9 @@ class Served:
 
     Whoever holds it can go on calling it, also after a newer one took its place: its threads end when the
     last reference goes.
+
+    Attributes:
+        worked_out: what others keep of its manifest, by type, as long as it lives.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Served:
         self.version: str = artifact.manifest.version
         self.digest: str = artifact.digest
         self.provider = provider
+        self.worked_out: dict[type, Any] = {}
         self._lanes = lanes
 
     def run(

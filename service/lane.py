@@ -421,7 +421,7 @@ class Lane:
         if job.left == 0 and not job.future.done():
             outputs = whole if job.outputs is None else job.outputs
             assert outputs is not None
-            job.future.set_result(Rows(outputs, job.failed, job.waited_s, job.finite))
+            job.future.set_result(Rows(outputs, job.failed, job.since, job.waited_s, job.finite))
 
     def _break(self, batch: Batch, error: BaseException) -> None:
         """Find the row that a batch failed on by halving; everybody else is answered."""

@@ -16,6 +16,7 @@ import secrets
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, Protocol, TypeVar
 
@@ -70,6 +71,7 @@ def recalled(digest: str, ids: Sequence[str], values: Sequence[bytes | None]) ->
     ]
 
 
+@lru_cache(maxsize=4096)
 def _content_hash(digest: str, content: bytes) -> str:
     hashed = hashlib.blake2b(content, digest_size=20, key=digest.encode()[:64]).digest()
     return base64.b32encode(hashed).decode().lower()
@@ -77,15 +79,21 @@ def _content_hash(digest: str, content: bytes) -> str:
 
 def row_keys(digest: str, entry: str, *inputs: Array) -> list[bytes]:
     """Where an entry point's outputs for each row lie: by artifact, entry, dtypes, shapes and content."""
-    described = [digest, entry, *(f"{array.dtype.str}{array.shape[1:]}" for array in inputs)]
-    base = hashlib.blake2b("|".join(described).encode(), digest_size=20)
+    base = _described(digest, entry, *((array.dtype.str, array.shape[1:]) for array in inputs))
     return [_row_key(base.copy(), parts) for parts in zip(*inputs, strict=True)]
+
+
+@lru_cache(maxsize=256)
+def _described(digest: str, entry: str, *arrays: tuple[str, tuple[int, ...]]) -> Any:
+    """A hash that has begun with what all rows have in common."""
+    described = [digest, entry, *(f"{dtype}{shape}" for dtype, shape in arrays)]
+    return hashlib.blake2b("|".join(described).encode(), digest_size=20)
 
 
 def _row_key(hashed: Any, parts: Iterable[Any]) -> bytes:
     for part in parts:
         hashed.update(part.tobytes())
-    return b"pf:1:row:" + base64.b32encode(hashed.digest())
+    return f"pf:1:row:{hashed.hexdigest()}".encode()
 
 
 async def paced(make: Callable[..., list[T]], columns: Sequence[Any]) -> list[T]:
@@ -94,6 +102,8 @@ async def paced(make: Callable[..., list[T]], columns: Sequence[Any]) -> list[T]
     Args:
         columns: arrays or lists with one entry for each row, which ``make`` takes in slices.
     """
+    if len(columns[0]) <= SLICE_KEYS:
+        return make(*columns)
     made: list[T] = []
     for start in range(0, len(columns[0]), SLICE_KEYS):
         if start:
@@ -334,10 +344,11 @@ def concatenated(*arrays: Array) -> list[bytes]:
 
 def separated(values: Sequence[bytes], layout: Sequence[tuple[tuple[int, ...], str]]) -> tuple[Array, ...]:
     """The arrays whose rows were concatenated; ``layout`` is the row shape and dtype of each."""
-    sizes = [int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in layout]
-    table = np.frombuffer(b"".join(values), np.uint8).reshape(len(values), sum(sizes))
-    starts = np.cumsum([0, *sizes])
-    return tuple(
-        np.ascontiguousarray(table[:, start : start + size]).view(dtype).reshape(-1, *shape)
-        for start, size, (shape, dtype) in zip(starts, sizes, layout, strict=False)
-    )
+    table = np.frombuffer(b"".join(values), _row_dtype(tuple(layout)))
+    return tuple(np.ascontiguousarray(table[name]) for name in table.dtype.names or ())
+
+
+@lru_cache(maxsize=256)
+def _row_dtype(layout: tuple[tuple[tuple[int, ...], str], ...]) -> np.dtype[Any]:
+    """A row as a record of arrays that follow one another."""
+    return np.dtype([(str(place), dtype, shape) for place, (shape, dtype) in enumerate(layout)])

@@ -49,8 +49,7 @@ class Lifecycle:
         self._in_flight = 0
         self._stopping = False
         self._refusing = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle = asyncio.Event()  # told to one who drains
         self.metrics.in_flight.set_function(lambda: self._in_flight)
         self.metrics.ready.set_function(lambda: self.why_not_ready() is None)
         self.metrics.refused.set_function(lambda: len(self.refused))
@@ -157,12 +156,11 @@ class Lifecycle:
     def enter(self) -> None:
         """A request has come."""
         self._in_flight += 1
-        self._idle.clear()
 
     def leave(self) -> None:
         """It is answered."""
         self._in_flight -= 1
-        if not self._in_flight:
+        if self._stopping and not self._in_flight:
             self._idle.set()
 
     async def drain(self) -> None:
@@ -173,7 +171,9 @@ class Lifecycle:
         self._refusing = True
         try:
             async with asyncio.timeout(end - time.monotonic()):
-                await self._idle.wait()
+                while self._in_flight:
+                    self._idle.clear()
+                    await self._idle.wait()
         except TimeoutError:
             LOG.warning("%d requests were not answered within %g s", self._in_flight, self.settings.drain_s)
 

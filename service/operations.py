@@ -10,7 +10,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -59,7 +59,7 @@ async def sample(call: Call, request: SampleRequest) -> Answer:
     at_most(call.max_rows, "/n", request.n, ", or any number streamed as npy, NDJSON or, for tables, CSV")
     seed = _seed(call, request)
     label = _labels(call, ("decode",), request.label, request.n)
-    samples = await _samples(call, request, Address(seed, request.offset), request.n, label)
+    samples = (await _samples(call, request, Address(seed, request.offset), request.n, label))["data"]
     return _pictures(call, {**call.named(), "seed": seed, "offset": request.offset, "samples": samples})
 
 
@@ -200,7 +200,7 @@ def _check_spread(call: Call, request: SampleRequest) -> None:
 def _array(call: Call, entry: EntryName, role: Role, field: str, value: list[Any] | Array) -> Array:
     at_most(call.max_rows, f"rows of /{field}", len(value))
     tensor = call.takes(entry, role)
-    return rows(value, tensor.row_shape, tensor.dtype, field)
+    return rows(value, tensor.row_shape, tensor.dtype, field, call.numeric)
 
 
 def _data(call: Call, field: str, value: list[Any] | Array) -> Array:
@@ -285,12 +285,12 @@ def _pictures(call: Call, fields: dict[str, Any], columns: int | None = None) ->
 # Rows of a seed
 
 
-async def _samples(
+def _samples(
     call: Call, request: SampleRequest, address: Address, count: int, label: Array | None, more: bool = False
-) -> Array:
+) -> Coroutine[Any, Any, dict[Role, Array]]:
     truncation = math.inf if request.truncation is None else request.truncation
-    codes = address._replace(scale=request.temperature, truncation=truncation)
-    return (await run(call, "decode", codes, count, label, address, admitted=more))["data"]
+    codes = Address(address.seed, address.offset, noise.LATENT, request.temperature, 1, truncation)
+    return run(call, "decode", codes, count, label, address, admitted=more)
 
 
 async def _pieces(
@@ -306,7 +306,8 @@ async def _pieces(
         if done:
             await caller.pause(count)
         piece = call._replace(deadline=time.monotonic() + patience_s)
-        yield await _samples(piece, request, Address(seed, request.offset + done), count, classes, done > 0)
+        address = Address(seed, request.offset + done)
+        yield (await _samples(piece, request, address, count, classes, done > 0))["data"]
 
 
 def _piece_rows(call: Call) -> int:

@@ -7,7 +7,6 @@ lanes, deadlines and counts as the verbs. What is refused has the protocol's for
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib.metadata import version as version_of
 from typing import Any, Final
 
@@ -132,7 +131,7 @@ def is_ours(path: str) -> bool:
 
 def refusal(error: ServiceError) -> Reply:
     """The answer that is a reason, in the protocol's form."""
-    return replace(problem(error), media=JSON, body=orjson.dumps({"error": error.detail}))
+    return problem(error)._replace(media=JSON, body=orjson.dumps({"error": error.detail}))
 
 
 # Inference --------------------------------------------------------------------------------------------------
