@@ -34,6 +34,7 @@ from service.seat import Seat
 from service.settings import Settings
 from service.traces import TracesMissing
 
+GARBAGE: Final = 20_000  # objects between two collections: a request leaves none behind that need one
 LOG: Final = logging.getLogger("pushforward")
 _RELOADS: Final[set[asyncio.Task[Change]]] = set()
 
@@ -148,6 +149,7 @@ async def _announce_and_watch(server: Server, life: Lifecycle, seat: Seat | None
     # What is there now stays: a full collection would look at all of it, for 40 ms, again and again.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(GARBAGE)
     if not life.dead:
         _announce(_sentences(server, life.engine()), seat)
     await life.died()

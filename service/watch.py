@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, Literal
 
-BEGIN_AFTER_S: Final = 0.005
+BEGIN_AFTER_S: Final = 0.025
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
