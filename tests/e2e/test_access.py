@@ -90,7 +90,7 @@ def events(service: Service) -> list[dict[str, Any]]:
 
 
 def _asked(event: dict[str, Any]) -> bool:
-    """Is it of a request that the test made? A probe is told too, where it came before the service was ready."""
+    """Is it of a request that the test made? A probe is told too, if the service was not ready yet."""
     return event["event"] == "request" and not event["path"].startswith("/health/")
 
 
