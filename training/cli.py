@@ -58,8 +58,11 @@ def parser() -> argparse.ArgumentParser:
         "--artifacts", type=Path, default=Path("artifacts"), metavar="DIR", help="holds what is exported"
     )
     _add_runs(commands, artifacts)
-    _add_artifacts(commands, artifacts)
-    _add_bulk(commands, artifacts)
+    artifact = _parent(artifacts)
+    artifact.add_argument("artifact", metavar="ARTIFACT", help="a model's name, name/version, or its folder")
+    _command(commands, "table", _table, "the certificates of all artifacts, in Markdown", artifacts)
+    _add_direction(commands, artifact)
+    _add_bulk(commands, artifact)
     packing = _command(commands, "pack", _pack, "make an artifact of a graph from elsewhere", artifacts)
     packing.add_argument("spec", type=Path, metavar="SPEC", help="a .toml file that describes the graph")
     return parser
@@ -85,6 +88,9 @@ def _add_runs(commands: Any, artifacts: argparse.ArgumentParser) -> None:
     runs = _parent(home)
     runs.add_argument("--data", type=Path, metavar="PATH", help="the file or folder that the recipe reads")
 
+    one = _parent(runs)
+    one.add_argument("run", metavar="RUN", help="a run's name, or its folder")
+
     _command(commands, "list", _list, "the recipes, what they take and give")
 
     run = _command(commands, "run", _run, "train and evaluate recipes", runs, artifacts)
@@ -95,8 +101,7 @@ def _add_runs(commands: Any, artifacts: argparse.ArgumentParser) -> None:
         "--devices", type=int, default=1, metavar="N", help="processes, or GPUs, that share every batch"
     )
 
-    evaluation = _command(commands, "evaluate", _evaluate, "measure a run and draw it", runs)
-    evaluation.add_argument("run", metavar="RUN", help="a run's name, or its folder")
+    _command(commands, "evaluate", _evaluate, "measure a run and draw it", one)
 
     comparing = _command(commands, "compare", _compare, "draw runs side by side", home)
     comparing.add_argument("compared", nargs="+", metavar="RUN", help="a run's name, or its folder")
@@ -104,17 +109,12 @@ def _add_runs(commands: Any, artifacts: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("compare.png"), metavar="FILE", help="the picture to write"
     )
 
-    exporting = _command(commands, "export", _export, "make an artifact of a run", runs, artifacts)
-    exporting.add_argument("run", metavar="RUN", help="a run's name, or its folder")
+    _command(commands, "export", _export, "make an artifact of a run", one, artifacts)
 
 
-def _add_artifacts(commands: Any, artifacts: argparse.ArgumentParser) -> None:
-    """The commands that look at what was exported, and add to it."""
-    _command(commands, "table", _table, "the certificates of all artifacts, in Markdown", artifacts)
-
+def _add_direction(commands: Any, artifact: argparse.ArgumentParser) -> None:
     what = "fit a direction of a model's latents, as its next version"
-    direction = _command(commands, "direction", _direction, what, artifacts)
-    direction.add_argument("artifact", metavar="ARTIFACT", help="a model's name, name/version, or its folder")
+    direction = _command(commands, "direction", _direction, what, artifact)
     direction.add_argument("name", metavar="NAME", help="what callers will name it by")
     source = direction.add_mutually_exclusive_group(required=True)
     source.add_argument("--attribute", help=f"of the rows that the model was trained on: {ALLOWED}")
@@ -128,10 +128,9 @@ def _add_artifacts(commands: Any, artifacts: argparse.ArgumentParser) -> None:
     direction.add_argument("--data", type=Path, metavar="PATH", help="where the recipe's data lie")
 
 
-def _add_bulk(commands: Any, artifacts: argparse.ArgumentParser) -> None:
+def _add_bulk(commands: Any, artifact: argparse.ArgumentParser) -> None:
     """The commands that put many rows through an exported model."""
-    many = _parent(artifacts)
-    many.add_argument("artifact", metavar="ARTIFACT", help="a model's name, name/version, or its folder")
+    many = _parent(artifact)
     many.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="the result: .npy, .npz, .csv or .parquet"
     )
@@ -162,16 +161,8 @@ def _list(args: argparse.Namespace) -> None:
     rows = [("RECIPE", "FAMILY", "DATA", "TIME, 2 CORES", "RESULT")]
     for path in published():
         recipe = read(path)
-        data = getattr(recipe.data, "toy", recipe.data.source)
-        rows.append(
-            (
-                recipe.name,
-                recipe.model.family,
-                data,
-                _minutes(recipe.expected.minutes),
-                recipe.expected.result,
-            )
-        )
+        data, expected = getattr(recipe.data, "toy", recipe.data.source), recipe.expected
+        rows.append((recipe.name, recipe.model.family, data, _minutes(expected.minutes), expected.result))
     _print_columns(rows)
 
 
