@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from models import noise
 from models.manifest import EntryName, Manifest, Role
 from models.noise import Address
-from models.scores import DEFAULT_K, bits_per_dim, log_mean_exp, statuses, typicality
+from models.scores import DEFAULT_K, judged
 from service.calls import Call, check_return, in_turns, log_weights, run
 from service.errors import LatentSpaceMismatch, TooLarge, UnknownLatent
 from service.facts import facts, labels, move, require
@@ -141,23 +141,12 @@ async def loglik(call: Call, request: LoglikRequest) -> Answer:
     inside = ~known.violations(x).any(axis=1)
     if inside.any():
         log_w[inside] = await log_weights(call, x[inside], None if label is None else label[inside], k, seed)
-    score, error = log_mean_exp(log_w)
     held_out = known.scores if calibration and calibration.k == k else None
-    status = statuses(score, held_out)
-    call.served.scores.scored(score, status, held_out is not None)
-    members = {
-        "kind": call.manifest.grades.density,
-        "unit": "nats",
-        "k": k if estimated else None,
-        "seed": seed if estimated else None,
-        "log_likelihood": score,
-        "bits_per_dim": bits_per_dim(call.manifest.data, score),
-        "standard_error": error if estimated else None,
-        "p_value": None if held_out is None else typicality(score, held_out),
-        "status": status,
-    }
-    present = {name: value for name, value in members.items() if value is not None}
-    return Answer({**call.named(), **present}, "log_likelihood")
+    said = judged(call.manifest.data, log_w, held_out, estimated)
+    call.served.scores.scored(said["log_likelihood"], said["status"], held_out is not None)
+    origin = {"k": k, "seed": seed} if estimated else {}
+    kind = {"kind": call.manifest.grades.density, "unit": "nats"}
+    return Answer({**call.named(), **kind, **origin, **said}, "log_likelihood")
 
 
 # What requests bring

@@ -205,12 +205,8 @@ def _values(body: Body, offer: Offer) -> dict[str, Value]:
     }
     for name, port in ports.items():
         if name not in given and not port.optional:
-            raise refuse(f"/inputs/{name}", "missing", f"{port.datatype} of shape {_shape(port)}")
+            raise refuse(f"/inputs/{name}", "missing", f"{port.datatype} of shape {port.wording}")
     return given
-
-
-def _shape(port: Port) -> str:
-    return str(list(port.shape)).replace("-1", "n")
 
 
 def _wanted(request: InferRequest, offer: Offer) -> dict[str, bool]:
