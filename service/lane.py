@@ -25,14 +25,13 @@ from numpy.typing import NDArray
 
 from service.backends import DeviceLost, OutOfMemory
 from service.batch import Input, Job, Outputs, Piece, Rows, Stage
-from service.costs import Costs
+from service.costs import SHORT_MS, Costs
 from service.errors import DeadlinePassed, Draining, EngineDead, QueueFull, ServiceError
 
 __all__ = ["Lane", "LaneObserver", "NoObserver", "Observer", "Rows", "ScoreObserver", "Worker"]
 
 BRIEF_MS: Final = 2.0  # a batch below this holds the event loop for less than a worker costs everybody
-SHORT_MS: Final = 5.0  # a batch below this would end before the next could be formed and handed over
-SHARES: Final = 4  # a job takes at most this part of a batch before the next has its turn
+SHARES: Final = 4  # a job takes at most this part of a long batch before the next has its turn
 LEEWAY: Final = 3.0  # a queue may take this many times longer than it seems: others come and take turns
 RELIEF_S: Final = 60.0  # after which memory that was short may be there again
 RECENT_MS: Final = 50.0  # of work, over which the pace is a mean
@@ -184,6 +183,7 @@ class Lane:
         self._in_flight = 2 if costs.ms[-1] < SHORT_MS else 1
         self._limit = max(1, int(queue_ms / costs.row_ms))
         self._turn = max(1, costs.max_rows // SHARES)
+        self._whole = costs.short_rows  # a job that makes no long batch is not cut
         self._heaviest = max(1, self._limit // 2)
         self._ring: OrderedDict[Job, None] = OrderedDict()  # whose turn it is comes first
         self._broken: deque[Batch] = deque()  # the parts of batches that failed
@@ -290,10 +290,14 @@ class Lane:
 
     def _wait_s(self, rows: int) -> float:
         """How long an answer may take: others have their turns first, and the device has its batches."""
-        turns = -(-rows // self._turn)
+        turns = -(-rows // self._share(rows))
         flying = sum(batch.rows for batch in (*self._flying, *self._broken))
         others = flying + min(self._rows, turns * self._ahead)
         return (LEEWAY * others + rows) * self._costs.row_ms * self._pace / 1000
+
+    def _share(self, rows: int) -> int:
+        """How many rows of a job go before the next has its turn."""
+        return rows if rows <= self._whole else self._turn
 
     def _forget(self, job: Job) -> None:
         """Its caller has left."""
@@ -316,7 +320,7 @@ class Lane:
     def _count(self, rows: int, sign: int) -> None:
         self._rows += sign * rows
         self._weight += sign * self._weigh(rows)
-        self._ahead += sign * min(rows, self._turn)
+        self._ahead += sign * self._share(rows)
 
     # Departure ----------------------------------------------------------------------------------------
 
@@ -354,7 +358,6 @@ class Lane:
             self._costs = self._measured
         room = self._costs.worth(self._rows)
         run_s = self._costs.ms_of(room) * self._pace / 1000
-        share = max(1, self._costs.max_rows // SHARES)
         pieces: dict[Job, Piece] = {}
         while room and self._ring:
             job, _ = self._ring.popitem(last=False)
@@ -362,7 +365,7 @@ class Lane:
             if self._late(job, now + run_s if self._ring else now):
                 self._leave(job)
                 continue
-            rows = min(share, room, job.rows - job.taken)
+            rows = min(self._share(job.rows), room, job.rows - job.taken)
             if job in pieces:
                 pieces[job].rows += rows
             else:
@@ -492,7 +495,7 @@ class Lane:
         self._answer(piece, self._stage.blank(1), finite=True)
 
     def _shrink(self, size: int) -> None:
-        """Batches of a size do not fit into memory, at least not now; one row alone says nothing of crowds."""
+        """Batches of a size do not fit into memory, at least not now; one row says nothing of crowds."""
         self._costs = self._costs.halved(size) if size > 1 else self._measured
         self._relief = self._clock() + RELIEF_S
         _log.warning("%d rows do not fit into memory; batches are now %d", size, self._costs.max_rows)
