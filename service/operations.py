@@ -137,16 +137,25 @@ async def loglik(call: Call, request: LoglikRequest) -> Answer:
     estimated = call.manifest.entry_points["log_weight"].input("noise") is not None
     k, seed = _draws(request, call.manifest) if estimated else (1, 0)
     at_most(MAX_DRAWS, "/k", k * len(x))
-    log_w = np.full((len(x), k), -np.inf)
-    inside = ~known.violations(x).any(axis=1)
-    if inside.any():
-        log_w[inside] = await log_weights(call, x[inside], None if label is None else label[inside], k, seed)
+    log_w = await _log_weights_inside(call, x, label, k, seed)
     held_out = known.scores if calibration and calibration.k == k else None
     said = judged(call.manifest.data, log_w, held_out, estimated)
     call.served.scores.scored(said["log_likelihood"], said["status"], held_out is not None)
     origin = {"k": k, "seed": seed} if estimated else {}
     kind = {"kind": call.manifest.grades.density, "unit": "nats"}
     return Answer({**call.named(), **kind, **origin, **said}, "log_likelihood")
+
+
+async def _log_weights_inside(call: Call, x: Array, label: Array | None, k: int, seed: int) -> Array:
+    """Draws of log_weight, (B, K), -inf for rows outside the support, which no graph has to see."""
+    known = facts(call.served)
+    if known.bounds.open:
+        return await log_weights(call, x, label, k, seed)
+    log_w = np.full((len(x), k), -np.inf)
+    inside = ~known.violations(x).any(axis=1)
+    if inside.any():
+        log_w[inside] = await log_weights(call, x[inside], None if label is None else label[inside], k, seed)
+    return log_w
 
 
 # What requests bring
