@@ -48,7 +48,7 @@ from service.wire import Answer, is_pictures
 
 BESIDE_CODES: Final[tuple[Role, ...]] = ("std", "residual")
 IDS_NAMED: Final = 100  # of those that are unknown, in an answer
-PIECE_BYTES: Final = 1 << 18  # of a stream; sending one keeps the event loop for a fraction of a millisecond
+PIECE_BYTES: Final = 1 << 16  # of a stream; sending one keeps the event loop for a fraction of a millisecond
 MAX_DRAWS: Final = 10_000_000  # rows times importance samples of one request; 80 MB of float64
 
 Array = NDArray[Any]
