@@ -44,6 +44,7 @@ class Lifecycle:
         self.opened = asyncio.Event()
         self.failure: Exception | None = None
         self._engine: Engine | None = None
+        self._all_ready = seat is None or seat.again
         self._in_flight = 0
         self._stopping = False
         self._refusing = False
@@ -109,7 +110,15 @@ class Lifecycle:
         """Why callers should go elsewhere, ``None`` if they need not."""
         if self._engine is None:
             return "the models are still being loaded"
-        return "the process is stopping" if self._stopping else self._engine.trouble
+        if self._stopping:
+            return "the process is stopping"
+        if not self._all_ready:
+            return "other processes of the service still load the models"
+        return self._engine.trouble
+
+    def all_are_ready(self) -> None:
+        """The other processes that were started with this one can answer too: who asks next may meet them."""
+        self._all_ready = True
 
     async def reload(self) -> Change:
         """Take new versions of models, and let go of removed ones, as soon as those of before are open."""

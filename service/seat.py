@@ -1,7 +1,7 @@
 """What one of several processes knows of its place: the supervisor says it at the start, over a socket.
 
 The socket is the standard input. The supervisor writes one line to it, the process answers with one when it
-is ready, and when the socket ends, so has the other side.
+is ready, the supervisor with another when all are, and when the socket ends, so has the other side.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 import orjson
 
 WIRE: Final = 0  # the file descriptor
+ALL_READY: Final = b"\n"
 CLOSING_S: Final = 5.0  # more than closing takes once the drain is over
 
 
@@ -75,13 +76,17 @@ class Seat:
         """Say to the supervisor that callers are answered, and what it may announce."""
         os.write(WIRE, orjson.dumps(sentences, option=orjson.OPT_APPEND_NEWLINE))
 
-    def end_with_supervisor(self, stop: Callable[[], None], drain_s: float) -> None:
-        """Call ``stop`` on a thread when the supervisor is gone, and end hard if that does not help."""
-        threading.Thread(target=self._outlive, args=(stop, drain_s), name="lifeline", daemon=True).start()
+    def heed(self, all_ready: Callable[[], None], stop: Callable[[], None], drain_s: float) -> None:
+        """Listen to the supervisor on a thread: say when all processes are ready, and end when it is gone.
 
-    def _outlive(self, stop: Callable[[], None], drain_s: float) -> None:
-        while os.read(WIRE, 1):
-            pass
+        Args:
+            stop: called when it is gone; if that does not help, the process ends hard.
+        """
+        threading.Thread(target=self._heed, args=(all_ready, stop, drain_s), name="seat", daemon=True).start()
+
+    def _heed(self, all_ready: Callable[[], None], stop: Callable[[], None], drain_s: float) -> None:
+        while os.read(WIRE, len(ALL_READY)):
+            all_ready()
         shutil.rmtree(self.folder, ignore_errors=True)  # it cannot do that any more
         stop()
         time.sleep(drain_s + CLOSING_S)
