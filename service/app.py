@@ -75,7 +75,8 @@ def create_app(settings: Settings, log: RequestLog | None = None, seat: Seat | N
         TracesMissing: if they ask for traces, and the extra for them is not installed.
     """
     life = Lifecycle(settings, seat)
-    callers = Callers(settings, Ledger(seat.limits) if seat else None)
+    ledger = Ledger(seat.limits) if seat else None
+    callers = Callers(settings, ledger)
     traces = Traces.to(settings.otlp_url) if settings.otlp_url else None
 
     @asynccontextmanager
@@ -86,6 +87,8 @@ def create_app(settings: Settings, log: RequestLog | None = None, seat: Seat | N
         yield
         await opening
         await life.close()
+        if ledger is not None:
+            ledger.close()
         if traces is not None:
             await asyncio.to_thread(traces.close)
 

@@ -13,12 +13,12 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import Any, Final, Self
 
 import orjson
@@ -28,7 +28,7 @@ from service.callers import Callers
 from service.keys import KeysError
 from service.logs import set_up
 from service.ports import hold
-from service.seat import ALL_READY, Seat
+from service.seat import ALL_READY, Seat, check_folder
 from service.settings import Settings
 
 WRONG_SETTING: Final = 2  # the exit codes of a process that is alone
@@ -56,8 +56,13 @@ def supervise(settings: Settings, given: dict[str, Any], count: int) -> int:
         except OSError as error:
             LOG.error("%s", error)
             return PORT_TAKEN
+        try:
+            folder = held.enter_context(TemporaryDirectory(prefix="pushforward-", ignore_cleanup_errors=True))
+            check_folder(folder, count)
+        except OSError as error:
+            LOG.critical("the processes cannot meet: %s", error)
+            return WRONG_SETTING
         given = {**given, "port": sockets[0].getsockname()[1]}
-        folder = held.enter_context(tempfile.TemporaryDirectory(prefix="pushforward-"))
         seats = [Seat(index, count, folder, given) for index in range(count)]
         return asyncio.run(Supervisor(seats).run())
 

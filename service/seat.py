@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 import orjson
 
 WIRE: Final = 0  # the file descriptor
+LONGEST: Final = 107  # bytes of a Unix socket's path, by unix(7)
 ALL_READY: Final = b"\n"
 CLOSING_S: Final = 5.0  # more than closing takes once the drain is over
 
@@ -65,7 +66,7 @@ class Seat:
 
     def socket(self, index: int) -> str:
         """Where a process of the service answers the others."""
-        return str(Path(self.folder) / f"{index}.sock")
+        return _socket(self.folder, index)
 
     @property
     def limits(self) -> Path:
@@ -91,3 +92,18 @@ class Seat:
         stop()
         time.sleep(drain_s + CLOSING_S)
         os._exit(1)
+
+
+def _socket(folder: str, index: int) -> str:
+    return str(Path(folder) / f"{index}.sock")
+
+
+def check_folder(folder: str, count: int) -> None:
+    """Make sure that so many processes can answer each other there.
+
+    Raises:
+        OSError: if the paths of their sockets would be too long.
+    """
+    path = _socket(folder, count - 1)
+    if len(os.fsencode(path)) > LONGEST:
+        raise OSError(f"the path {path} is too long; allowed: {LONGEST} bytes. TMPDIR names a shorter folder")
