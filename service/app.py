@@ -195,7 +195,7 @@ def _about_the_process(life: Lifecycle) -> APIRouter:
 
     @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
-        """For Prometheus."""
+        """For Prometheus; of several processes any answers for all."""
         return Response(await life.exposition(), media_type=CONTENT_TYPE)
 
     return router
