@@ -132,6 +132,8 @@ class Lifecycle:
             return await self.reload()
         asking = self._siblings.ask("reload", Message(None), RELOAD_S)
         ours, answers = await asyncio.gather(self.reload(), asking)
+        if silent := self._siblings.others - answers.keys():
+            LOG.warning("of processes %s nobody knows yet whether they have reloaded", sorted(silent))
         return merged([ours, *(Change(**answer.value) for answer in answers.values())])
 
     async def _tell_reloaded(self) -> Message:

@@ -135,6 +135,8 @@ def _take_what_is_new(life: Lifecycle, callers: Callers) -> None:
 
 def _say_reloaded(task: asyncio.Task[Change]) -> None:
     _RELOADS.discard(task)
+    if task.cancelled():  # with the process
+        return
     if (error := task.exception()) is not None:
         LOG.error("not reloaded: %s", error)
         return
@@ -186,7 +188,11 @@ def _named(engine: Engine) -> str:
 
 def main() -> int:
     """Serve as one of several; the exit code."""
-    seat = Seat.told()
+    try:
+        seat = Seat.told()
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     return uvloop.run(serve(Settings(**seat.given), seat))
 
 

@@ -30,6 +30,13 @@ ROWS = [[float(row), 1.0, 2.0] for row in range(40)]
 TAKEN = 3  # the exit code of a service whose port is taken
 
 
+def children(service: Service) -> list[int]:
+    """The pids of the processes that a service has started."""
+    supervisor = service.running.process.pid
+    found = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text()
+    return [int(pid) for pid in found.split()]
+
+
 class Pair:
     """A service of two processes, and a connection to each of them."""
 
@@ -40,9 +47,7 @@ class Pair:
 
     def processes(self) -> list[int]:
         """The pids of the processes that serve."""
-        supervisor = self.service.running.process.pid
-        children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text()
-        return [int(pid) for pid in children.split()]
+        return children(self.service)
 
     def clients(self) -> list[httpx.Client]:
         """A client with an open connection to each process, by trying: Linux deals them out."""
@@ -302,6 +307,16 @@ def test_told_to_stop_both_answer_what_they_accepted_and_all_end_with_zero(
     assert {call.status for call in load.calls} <= {200, 503, 0}
 
 
+def test_a_signal_to_take_what_is_new_does_not_end_one_that_is_not_ready_for_it(
+    start: Start, models: Path
+) -> None:
+    service = start(models, processes=2)
+    until(lambda: len(children(service)) == 2, "they are started")
+    service.running.signal(signal.SIGHUP)
+    service.ready()
+    until(lambda: service.running.log.count("reloaded: new [], gone []") == 2, "both have taken it in")
+
+
 def test_what_is_new_reaches_both_and_a_limit_holds_over_both(
     begin: Begin, tmp_path: Path, models: Path
 ) -> None:
@@ -340,8 +355,11 @@ def test_keys_that_cannot_be_read_are_told_once(start: Start, models: Path) -> N
     assert "designer" in json.loads(line)["event"]
 
 
-def test_a_device_that_is_not_there_ends_all(start: Start, models: Path) -> None:
-    service = start(models, processes=2, device="cuda", runtime="onnx")
+def test_a_device_that_is_not_there_ends_all(
+    start: Start, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # CUDA's own; there may be one
+    service = start(models, processes=2, device="cuda")
     assert service.running.ended() == 1
     assert "device is cuda" in service.running.log
     assert "it was never ready, so all end" in service.running.log
