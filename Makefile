@@ -25,12 +25,22 @@ TESTABLE  := $(VENV)/testable-$(RUNTIME)
 KSERVE    := $(VENV)/kserve
 OTHER      = $(filter-out $(INSTALLED),$(wildcard $(VENV)/installed-*))
 
+# As root on Debian, install the programs that are missing; the second argument says what follows where that fails.
+define DEBIAN
+missing="$$(for s in $(1); do command -v $$s >/dev/null || printf '%s ' $$s; done)"; \
+if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+  echo "→ Installing $$missing"; \
+  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; } \
+    >/dev/null 2>&1 || echo "  could not: $$missing; $(2)"; \
+fi
+endef
+
 .DEFAULT_GOAL := help
-.PHONY: help serve test check train bench docs clean demo servers
+.PHONY: help serve test check train bench bench-peers docs clean demo servers load
 
 help: ## list these verbs
 	@echo "Pushforward: train generative models, export them, serve them."; echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{printf "%-14s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{printf "%-18s %s\n", $$1, $$2}'
 	@echo; echo "Settings: HOST=$(HOST) PORT=$(PORT) ARTIFACTS=$(ARTIFACTS) RUNS=$(RUNS) PYTHON=$(PYTHON)"
 
 serve: demo ## train the demo models that are missing, then serve on HOST:PORT
@@ -58,15 +68,19 @@ train: $(INSTALLED) ## train, evaluate and export one recipe: make train RECIPE=
 	@$(if $(RECIPE),,$(BIN)/python -m training list; echo; echo "make: name one, such as make train RECIPE=flow-digits"; exit 2)
 	@$(BIN)/python -m training run $(RECIPE) --runs $(RUNS) --artifacts $(ARTIFACTS) --export --resume $(if $(DATA),--data $(DATA))
 
-bench: demo ## the bare graph, a naive route and this service, side by side in one run
-	@PUSHFORWARD_ARTIFACTS=$(ARTIFACTS) $(BIN)/python -m benchmarks.ratio
+bench: $(INSTALLED) load ## this service, a naive route and the bare graph, side by side in one run
+	@$(BIN)/python -m benchmarks --write
+
+bench-peers: $(INSTALLED) load ## the same and mosec, LitServe, BentoML and Ray Serve, each in an environment of its own
+	@$(BIN)/python -m benchmarks.install
+	@$(BIN)/python -m benchmarks --servers 'ours,naive,bare,mosec-*,litserve-*,bentoml-*,ray-*' --write
 
 docs: $(TESTABLE) ## build the documentation into docs/_build/html, where a warning is an error
 	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs docs/_build/html
 	@echo "→ docs/_build/html/index.html"
 
 clean: ## remove the environment and the caches; runs and artifacts stay
-	rm -rf $(VENV) dist docs/_build docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist docs/_build docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find models service training tests benchmarks clients -name __pycache__ -prune -exec rm -rf {} +
 
 # --- what the verbs stand on -------------------------------------------------------------------------------
@@ -103,9 +117,8 @@ demo: $(INSTALLED)
 
 # Tests that need a server which is not here say so and are left out; under CI=true that is a failure.
 servers:
-	@missing="$$(for s in redis-server prometheus chromium; do command -v $$s >/dev/null || printf '%s ' $$s; done)"; \
-	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  echo "→ Installing $$missing"; \
-	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; } \
-	    >/dev/null 2>&1 || echo "  could not; the tests that need $$missing are left out"; \
-	fi
+	@$(call DEBIAN,redis-server prometheus chromium,the tests that need them are left out)
+
+# What makes the load of the benchmarks, which say what to do where it is missing.
+load:
+	@$(call DEBIAN,wrk,nothing can be measured)

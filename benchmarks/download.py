@@ -9,11 +9,13 @@ are the result: the rest belongs to the machine, whose cores the service shares 
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,8 +26,16 @@ import httpx
 import numpy as np
 
 from benchmarks.proxy import CuttingProxy
-from benchmarks.ratio import free_port, server
+from benchmarks.servers import Server, started
+from benchmarks.workloads import OURS
 
+ARTIFACTS = os.environ.get("PUSHFORWARD_ARTIFACTS", "artifacts")
+SERVICE = Server(
+    "download",
+    "this service on the demo models",
+    lambda port: [sys.executable, "-m", "service", "--port", str(port), "--artifacts", ARTIFACTS],
+    OURS,
+)
 SMALL_CALLS = 2000
 WARM_CALLS = 200
 
@@ -128,12 +138,12 @@ def measure(url: str, work: Workload, folder: Path) -> str:
 
 
 def main() -> None:
-    port = free_port()
     names = ["model", "rows", "s", "s, cut twice", "sha256 of both", "memory grows, MB"]
     names += ["idle p50 / p99, ms", "beside, ms", "p99 ratio"]
     print(f"| {' | '.join(names)} |\n|---|{'---:|' * (len(names) - 1)}")
-    command = [sys.executable, "-m", "service"]
-    with server(command, port, "/health/ready") as url, tempfile.TemporaryDirectory() as folder:
+    with started(SERVICE) as running, tempfile.TemporaryDirectory() as folder:
+        url = f"http://127.0.0.1:{running.port}"
+        running.wait(lambda: urllib.request.urlopen(f"{url}/health/ready"))
         for work in WORKLOADS:
             print(measure(url, work, Path(folder)), flush=True)
 

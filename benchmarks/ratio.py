@@ -149,36 +149,27 @@ def measure(urls: dict[str, str], work: Workload, connections: int) -> dict[str,
 
 def main() -> None:
     naive, ours = free_port(), free_port()
-    uvicorn = [
-        sys.executable,
-        "-m",
-        "uvicorn",
-        "benchmarks.naive:app",
-        "--port",
-        str(naive),
-        "--no-access-log",
-    ]
+    uvicorn = [sys.executable, *f"-m uvicorn benchmarks.naive:app --port {naive} --no-access-log".split()]
     with ExitStack() as stack:
         urls = {
             "naive": stack.enter_context(server(uvicorn, naive, "/openapi.json")),
             "ours": stack.enter_context(server([sys.executable, "-m", "service"], ours, "/health/ready")),
         }
         client = "wrk" if shutil.which("wrk") else "Python callers"
-        print(
-            f"Requests per second by {client}, median of {ROUNDS} rounds of {SECONDS} s, JSON in and out.\n"
-        )
-        print("| call | connections | bare graph, rows/s | naive route | this service | ratio |")
+        print(f"Requests per second by {client}, median of {ROUNDS} rounds of {SECONDS} s, JSON in and out.")
+        print("\n| call | connections | bare graph, rows/s | naive route | this service | ratio |")
         print("|---|---:|---:|---:|---:|---:|")
         for work in WORKLOADS:
             answers = {shape(url, work) for url in urls.values()}
             assert len(answers) == 1, f"{work.title}: the answers differ in shape, {answers}"
             for connections in CONNECTIONS:
-                seen = measure(urls, work, connections)
-                cells = f"{bare(work):,.0f} | {seen['naive']:,.0f} | {seen['ours']:,.0f}"
-                print(
-                    f"| {work.title} | {connections} | {cells} | {seen['ours'] / seen['naive']:.2f} |",
-                    flush=True,
-                )
+                print(_line(work, connections, measure(urls, work, connections)), flush=True)
+
+
+def _line(work: Workload, connections: int, seen: dict[str, float]) -> str:
+    """A line of the table."""
+    cells = f"{bare(work):,.0f} | {seen['naive']:,.0f} | {seen['ours']:,.0f}"
+    return f"| {work.title} | {connections} | {cells} | {seen['ours'] / seen['naive']:.2f} |"
 
 
 if __name__ == "__main__":

@@ -6,59 +6,47 @@ per second do not: ``python -m benchmarks.size``.
 
 from __future__ import annotations
 
-import sys
-import urllib.request
-from dataclasses import dataclass
+import math
+from typing import Final
 
-from prometheus_client.parser import text_string_to_metric_families as families
+import numpy as np
 
-from benchmarks.ratio import WORKLOADS, Workload, free_port, rate, server
+from benchmarks.load import load
+from benchmarks.prepare import prepare
+from benchmarks.processor import resident_mb
+from benchmarks.servers import SERVERS, Running, started
+from benchmarks.workloads import WORKLOADS, Workload
 
-CONNECTIONS = 32
+REPLICA: Final = SERVERS["ours-1"]
+CONNECTIONS: Final = 32
+SECONDS: Final = 3
 # What a core may be busy with at the peak: the rest is for the tail of the latency, and for what fails.
-BUSY = 0.7
+BUSY: Final = 0.7
 
 
-@dataclass(frozen=True)
-class Spent:
-    """What a replica has done since it began."""
-
-    cpu_s: float
-    requests: float
-    resident_bytes: float
-
-
-def spent(url: str) -> Spent:
-    """From the replica's own metrics."""
-    with urllib.request.urlopen(f"{url}/metrics") as answer:
-        text = answer.read().decode()
-    samples = [sample for family in families(text) for sample in family.samples]
-
-    def total(name: str) -> float:
-        return sum(sample.value for sample in samples if sample.name == name)
-
-    return Spent(
-        total("process_cpu_seconds_total"),
-        total("pushforward_requests_total"),
-        total("process_resident_memory_bytes"),
-    )
-
-
-def line(url: str, work: Workload) -> str:
+def line(running: Running, work: Workload) -> str:
     """A row of the table."""
-    before, per_s, after = spent(url), rate(url, work, CONNECTIONS), spent(url)
-    cost_s = (after.cpu_s - before.cpu_s) / (after.requests - before.requests)
-    resident = after.resident_bytes / 1e6
-    return f"| {work.title} | {cost_s * 1000:.2f} | {BUSY / cost_s:,.0f} | {per_s:,.0f} | {resident:.0f} |"
+    rows = np.zeros((work.rows, 784), np.float32)
+    running.wait(lambda: running.ask(work, rows))
+    seen = load(running, work, CONNECTIONS, SECONDS)
+    a_core = BUSY * 1e6 / seen.server_us
+    cells = [
+        work.title,
+        f"{seen.server_us / 1000:.2f}",
+        f"{a_core:,.0f}",
+        f"{math.ceil(1000 / a_core)} + 1",
+        f"{resident_mb(running.pids):.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
-    port = free_port()
-    print("| call | CPU ms a request | requests/s a core at 70 % | requests/s seen now | resident MB |")
+    prepare([REPLICA])
+    print("| call | CPU ms a request | requests/s a core at 70 % | 1,000 requests/s need | resident MB |")
     print("|---|---:|---:|---:|---:|")
-    with server([sys.executable, "-m", "service"], port, "/health/ready") as url:
-        for work in WORKLOADS:
-            print(line(url, work), flush=True)
+    with started(REPLICA) as running:
+        for work in WORKLOADS.values():
+            print(line(running, work), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ of checksums to whoever opens an artifact.
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -135,7 +136,7 @@ class Tensor(Contract):
     unit: str | None = None
     law: Law | None = None
 
-    @property
+    @cached_property
     def row_shape(self) -> tuple[int, ...]:
         """The shape of one row, without B."""
         return tuple(int(n) for n in self.shape[1:])

@@ -21,8 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -101,8 +100,7 @@ Words = NDArray[np.uint64]  # of 32 bits each: a product needs room for 64
 Numbers = NDArray[np.floating[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Where the noise of some rows is found: row ``i`` of the piece has index ``offset + i * step``.
 
     Attributes:
@@ -170,20 +168,23 @@ class _Rows:
     def __init__(self, pieces: Sequence[tuple[Address, int]]) -> None:
         counts = [rows for _, rows in pieces]
         self.count = sum(counts)
-        table = np.array([(a.seed, a.offset, a.stream, a.step) for a, _ in pieces], np.uint64).T
+        table = np.array([[a.seed for a, _ in pieces], [a.offset for a, _ in pieces]], np.uint64)
+        stream = np.array([a.stream for a, _ in pieces], np.uint64)
         if self.count > len(pieces):
-            table = np.repeat(table, counts, axis=1)
+            table, stream = np.repeat(table, counts, axis=1), np.repeat(stream, counts)
             starts = np.repeat(np.cumsum([0, *counts[:-1]]), counts)
-            table[1] += (np.arange(self.count) - starts).astype(np.uint64) * table[3]
+            steps = np.repeat([a.step for a, _ in pieces], counts)
+            table[1] += ((np.arange(self.count) - starts) * steps).astype(np.uint64)
         halves = np.empty((2, 2, self.count), np.uint64)
-        np.bitwise_and(table[:2], _MASK, halves[:, 0])
-        np.right_shift(table[:2], _HALF, halves[:, 1])
-        (self._key, self._index), self._stream = halves, table[2]
+        np.bitwise_and(table, _MASK, halves[:, 0])
+        np.right_shift(table, _HALF, halves[:, 1])
+        (self._key, self._index), self._stream = halves, stream
         scales = [a.scale for a, _ in pieces]
         self.scale = np.repeat(scales, counts) if any(scale != 1.0 for scale in scales) else None
         # The mass of a standard normal that truncation keeps.
-        kept = [math.erf(a.truncation / _ROOT_2) for a, _ in pieces]
-        self.kept = np.repeat(kept, counts) if any(a.truncation != math.inf for a, _ in pieces) else None
+        self.kept = None
+        if any(a.truncation != math.inf for a, _ in pieces):
+            self.kept = np.repeat([math.erf(a.truncation / _ROOT_2) for a, _ in pieces], counts)
 
     def words(self, part: slice, blocks: int) -> tuple[Words, Words]:
         """Words 0, 2 and words 1, 3 of the rows of a part, each (2, blocks, rows)."""
@@ -211,15 +212,13 @@ def philox(even: Words, odd: Words, key: Words) -> tuple[Words, Words]:
     keys[...] = ((key + _KEY_STEPS) & _MASK)[:, :, None]
     multipliers, product = np.empty_like(even), np.empty_like(even)
     multipliers[...] = _MULTIPLIERS
-    (even_0, even_1), (odd_0, odd_1), (product_0, product_1) = even, odd, product
+    crossed = product[::-1]
     for round_key in keys:
         np.multiply(even, multipliers, product)
-        np.right_shift(product_1, _HALF, even_0)
-        np.right_shift(product_0, _HALF, even_1)
+        np.right_shift(crossed, _HALF, even)
         np.bitwise_xor(even, odd, even)
         np.bitwise_xor(even, round_key, even)
-        np.bitwise_and(product_1, _MASK, odd_0)
-        np.bitwise_and(product_0, _MASK, odd_1)
+        np.bitwise_and(crossed, _MASK, odd)
     return even, odd
 
 

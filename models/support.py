@@ -39,12 +39,15 @@ class Bounds:
             lattice=lattice if lattice.any() else None,
         )
 
+    @property
+    def open(self) -> bool:
+        """Whether every number lies inside."""
+        return self.low is None and self.high is None and self.lattice is None
+
     def violations(self, x: Array) -> Array:
         """Which numbers of x (B, ...) lie outside, (B, D)."""
         flat = x.reshape(len(x), -1)
-        bad = np.zeros(flat.shape, bool)
-        if self.low is not None:
-            bad |= flat < self.low
+        bad = np.zeros(flat.shape, bool) if self.low is None else flat < self.low
         if self.high is not None:
             bad |= flat > self.high
         if self.lattice is not None:

@@ -48,7 +48,7 @@ from service.openapi import (
     problems,
 )
 from service.playground import page
-from service.routes import MAX_PICTURES, ROUTES, Endpoint
+from service.routes import MAX_PICTURES, ROUTES, Endpoint, Verbs
 from service.schemas import show
 from service.seat import Seat
 from service.settings import Settings
@@ -101,7 +101,7 @@ def create_app(settings: Settings, log: RequestLog | None = None, seat: Seat | N
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.life, app.state.callers = life, callers
-    # First, because the router tries them in order.
+    # The router has them too, for other methods and for the documents; first, as it tries them in order.
     app.router.routes[:0] = [StarletteRoute(r.path, Endpoint(r, life), methods=["POST"]) for r in ROUTES]
     app.router.routes.extend(page())
     app.router.routes.extend(protocol.infer_routes(life))
@@ -114,7 +114,7 @@ def create_app(settings: Settings, log: RequestLog | None = None, seat: Seat | N
     inner = app.build_middleware_stack
     # Outside of everything else, so that also the answer to a mistake of ours has its id and its line.
     app.build_middleware_stack = lambda: Door(  # type: ignore[method-assign]
-        inner(), callers, life.metrics, _wording, log, traces
+        Verbs(inner(), life), callers, life.metrics, _wording, log, traces
     )
     return app
 

@@ -28,6 +28,7 @@ _CUDA_OPTIONS: Final = {
     "cudnn_conv_algo_search": "HEURISTIC",  # the default searches for seconds at every new shape
     "arena_extend_strategy": "kSameAsRequested",  # the default may take twice what it needs
 }
+_ONNX_LOOP: Final = b"\x22\x04Loop"  # field 4 of a node: its type
 _ONNX_TYPES: Final[dict[DType, str]] = {
     "float32": "tensor(float)",
     "float64": "tensor(double)",
@@ -59,10 +60,18 @@ class DeviceMissing(Exception):
 
 
 class Graph(Protocol):
-    """Arrays in, arrays out, in the manifest's order; ``provider`` says what computes."""
+    """Arrays in, arrays out, in the manifest's order.
+
+    Attributes:
+        provider: what computes.
+        steady: whether a run takes about as long whatever the numbers are; a loop may go on for ever.
+    """
 
     @property
     def provider(self) -> str: ...
+
+    @property
+    def steady(self) -> bool: ...
 
     def __call__(self, inputs: Sequence[Array]) -> Sequence[Array]: ...
 
@@ -94,6 +103,7 @@ class OnnxGraph:
         if device == "cuda" and self.provider != _CUDA:
             raise DeviceMissing(f"device is cuda, but ONNX Runtime offers {self.provider} only")
         _check_signature(self._session, entry)
+        self.steady = _ONNX_LOOP not in content
         self._inputs = [tensor.name for tensor in entry.inputs]
         self._outputs = [tensor.name for tensor in entry.outputs]
 
@@ -159,6 +169,7 @@ class TorchScriptGraph:
                 self._module = torch.jit.load(io.BytesIO(content), map_location=self._device).eval()
         except RuntimeError as error:
             raise GraphError(f"TorchScript cannot load the graph: {_first_line(error)}") from error
+        self.steady = "prim::Loop" not in str(self._module.inlined_graph)
 
     def __call__(self, inputs: Sequence[Array]) -> Sequence[Array]:
         torch = self._torch

@@ -6,9 +6,9 @@ All of this happens on the thread that runs the graph. Who is in a batch, and wh
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,19 +25,22 @@ Outputs = tuple[Array, ...]
 _WORTH_KEEPING: Final = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """What a caller gets.
 
     Attributes:
         outputs: in the manifest's order, each (rows, ...); not to be written to.
         failed: the rows that the graph cannot answer, and why; their outputs are zeros.
+        since: when they were put into the queue, on the lane's clock, in seconds.
         waited_s: until the first of them ran.
+        finite: whether every number of every output is known to be.
     """
 
     outputs: Outputs
     failed: dict[int, str]
+    since: float
     waited_s: float
+    finite: bool = False
 
 
 class Job:
@@ -48,11 +51,13 @@ class Job:
         left: rows that have not been answered.
         outputs: where the answers of a cut job are put together, ``None`` while it is whole.
         waited_s: until its first batch began.
+        finite: whether every number that it got so far is known to be.
     """
 
     __slots__ = (
         "deadline",
         "failed",
+        "finite",
         "future",
         "inputs",
         "left",
@@ -81,6 +86,7 @@ class Job:
         self.outputs: Outputs | None = None
         self.failed: dict[int, str] = {}
         self.waited_s = 0.0
+        self.finite = True
 
 
 class Piece:
@@ -133,18 +139,19 @@ class Stage:
                 )
         return outputs
 
-    def run(self, pieces: Sequence[Piece], size: int) -> list[Outputs | None]:
+    def run(self, pieces: Sequence[Piece], size: int) -> tuple[list[Outputs | None], bool]:
         """Run one batch of ``size`` rows, padded where the pieces have fewer.
 
         Returns:
-            The outputs of each piece that is a whole job; those of the others are put into their job's.
+            The outputs of each piece that is a whole job; those of the others are put into their job's. And
+            whether all numbers are known to be finite: asked once for many, it costs each of them nothing.
         """
         outputs = self([self._gather(place, pieces, size) for place in range(len(self.inputs))])
         answers, start = [], 0
         for piece in pieces:
             answers.append(_cut(outputs, piece, start))
             start += piece.rows
-        return answers
+        return answers, _is_finite(outputs)
 
     def _gather(self, place: int, pieces: Sequence[Piece], size: int) -> Array:
         parts = self._drawn(place, [(piece.input(place), piece.rows) for piece in pieces])
@@ -186,6 +193,11 @@ def _law(tensor: Tensor, manifest: Manifest) -> Law | None:
     if tensor.role == "latent" and manifest.latent:
         return manifest.latent.prior
     return tensor.law
+
+
+def _is_finite(outputs: Sequence[Array]) -> bool:
+    """Whether the sums of squares are finite: then so is every number, and no mask of them has to be made."""
+    return all(math.isfinite(np.vdot(output, output)) for output in outputs)
 
 
 def _cut(outputs: Sequence[Array], piece: Piece, start: int) -> Outputs | None:

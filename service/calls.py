@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +27,7 @@ PIECES_IN_FLIGHT: Final = 8
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """What a request brings beside its body.
 
     Attributes:
@@ -38,6 +35,7 @@ class Call:
         max_rows: that one answer may have.
         others: the models beside this one.
         visit: whose rows these are.
+        numeric: whether lists in the body are known to hold nothing but numbers.
     """
 
     served: Served
@@ -46,6 +44,7 @@ class Call:
     max_rows: int
     others: Callable[[], Iterable[Served]]
     visit: Visit
+    numeric: bool = False
 
     @property
     def space(self) -> str:
@@ -72,22 +71,19 @@ class Call:
         assert tensor is not None, f"{self.manifest.name}: {entry} gives no {role}"
         return tensor
 
-    async def submit(
+    def submit(
         self, entry: EntryName, inputs: tuple[Input, ...], rows: int, admitted: bool = False
-    ) -> Rows:
-        """Run an entry point; the rows are the caller's, and so is the time that they waited.
+    ) -> Coroutine[Any, Any, Rows]:
+        """Run an entry point; the rows are the caller's, who has to be told when they have run.
 
         Raises:
             OverLimit: if they are more than the caller may ask for.
         """
         self.visit.charge(rows)
-        since = time.monotonic()
-        done = await self.served.run(entry, inputs, rows=rows, deadline=self.deadline, admitted=admitted)
-        self.visit.ran(entry, rows, since, done.waited_s)
-        return done
+        return self.served.run(entry, inputs, rows, self.deadline, admitted)
 
 
-async def run(
+def run(
     call: Call,
     entry: EntryName,
     main: Input,
@@ -96,7 +92,7 @@ async def run(
     source: Address = FIXED,
     places: Sequence[int] | None = None,
     admitted: bool = False,
-) -> dict[Role, Array]:
+) -> Coroutine[Any, Any, dict[Role, Array]]:
     """The outputs of an entry point for all rows, by role.
 
     Args:
@@ -109,7 +105,7 @@ async def run(
         RowFailed: naming the rows for which there is no output, or no finite one.
     """
     inputs = _inputs(call.manifest.entry_points[entry].inputs, main, label, source)
-    return await run_on(call, entry, inputs, rows, places, admitted)
+    return run_on(call, entry, inputs, rows, places, admitted)
 
 
 async def run_on(
@@ -123,7 +119,8 @@ async def run_on(
     """The same, on inputs in the order of the entry point."""
     point = call.manifest.entry_points[entry]
     done = await call.submit(entry, inputs, rows, admitted)
-    if done.failed or not all(np.isfinite(output).all() for output in done.outputs):
+    call.visit.ran(entry, rows, done)
+    if done.failed or not (done.finite or all(np.isfinite(output).all() for output in done.outputs)):
         raise _failure(call, entry, done, places or range(rows))
     return {tensor.role: output for tensor, output in zip(point.outputs, done.outputs, strict=True)}
 
@@ -136,7 +133,7 @@ def _inputs(
     given: list[Input] = []
     for tensor in tensors:
         if tensor.role == "noise":
-            given.append(replace(source, stream=next(streams)))
+            given.append(source._replace(stream=next(streams)))
         elif tensor.role == "label":
             assert label is not None
             given.append(label)
@@ -196,7 +193,7 @@ async def log_weights(call: Call, x: Array, label: Array | None, k: int, seed: i
         return log_w.astype(np.float64).reshape(len(data))
 
     if k <= len(x):
-        draws = [draw(i, x, label, replace(FIXED, seed=seed, offset=i)) for i in range(k)]
+        draws = [draw(i, x, label, FIXED._replace(seed=seed, offset=i)) for i in range(k)]
         return np.ascontiguousarray(np.stack(await in_turns(draws), axis=1))
     classes = [None] * len(x) if label is None else [_repeat(row, k) for row in label]
     draws = [draw(i, _repeat(row, k), classes[i], Address(seed)) for i, row in enumerate(x)]
@@ -208,6 +205,7 @@ async def weights(call: Call, inputs: tuple[Input, ...], rows: int, admitted: bo
     point = call.manifest.entry_points["log_weight"]
     place = next(i for i, tensor in enumerate(point.outputs) if tensor.role == "log_weight")
     done = await call.submit("log_weight", inputs, rows, admitted)
+    call.visit.ran("log_weight", rows, done)
     if not done.failed:
         return done.outputs[place]
     log_w = done.outputs[place].copy()

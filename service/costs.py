@@ -37,6 +37,10 @@ class Costs:
         """The size that rows are padded to."""
         return self.sizes[bisect_left(self.sizes, rows)]
 
+    def ms_of(self, size: int) -> float:
+        """What a batch of one of the sizes takes."""
+        return self.ms[bisect_left(self.sizes, size)]
+
     def worth(self, rows: int) -> int:
         """How many of the rows that wait to run now: all, padded, or fewer where padding would cost more."""
         rows = min(rows, self.max_rows)
@@ -75,12 +79,14 @@ def measure(
     ms: list[float] = []
     for size in _doubling(max_rows):
         try:
-            ms.append(_shortest_ms(run, size, timer) + HANDOVER_MS)
+            ms.append(_cost_ms(run, size, timer))
         except OutOfMemory:
             if not sizes:
                 raise
             break
         sizes.append(size)
+        if _saturated(sizes, ms):  # or somebody else had the processor for a moment
+            ms[-3:] = map(min, ms[-3:], [_cost_ms(run, size, timer) for size in sizes[-3:]])
         if ms[-1] > LONGEST_BATCH_MS or _saturated(sizes, ms):
             break
     return Costs.pruned(sizes, ms)
@@ -94,14 +100,14 @@ def _doubling(last: int) -> Iterator[int]:
     yield last
 
 
-def _shortest_ms(run: Callable[[int], object], size: int, timer: Callable[[], float]) -> float:
+def _cost_ms(run: Callable[[int], object], size: int, timer: Callable[[], float]) -> float:
     run(size)
     shortest = float("inf")
     for _ in range(RUNS):
         began = timer()
         run(size)
         shortest = min(shortest, 1000 * (timer() - began))
-    return shortest
+    return shortest + HANDOVER_MS
 
 
 def _saturated(sizes: list[int], ms: list[float]) -> bool:

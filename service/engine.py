@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -36,11 +36,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An entry point that has passed its probe and is warm."""
+    """An entry point that has passed its probe and is warm.
+
+    Attributes:
+        inline: whether brief batches may run on the event loop, which nothing may hold for ever.
+    """
 
     stage: Stage
     costs: Costs
     provider: str
+    inline: bool
 
 
 class Served:
@@ -48,6 +53,9 @@ class Served:
 
     Whoever holds it can go on calling it, also after a newer one took its place: its threads end when the
     last reference goes.
+
+    Attributes:
+        worked_out: what others keep of its manifest, by type, as long as it lives.
     """
 
     def __init__(
@@ -60,17 +68,17 @@ class Served:
         self.version: str = artifact.manifest.version
         self.digest: str = artifact.digest
         self.provider = provider
+        self.worked_out: dict[type, Any] = {}
         self._lanes = lanes
 
-    async def run(
+    def run(
         self,
         entry: EntryName,
         inputs: tuple[Input, ...],
-        *,
         rows: int,
         deadline: float,
         admitted: bool = False,
-    ) -> Rows:
+    ) -> Coroutine[Any, Any, Rows]:
         """Run an entry point on some rows; see :meth:`service.lane.Lane.submit`.
 
         Raises:
@@ -79,7 +87,7 @@ class Served:
         lane = self._lanes.get(entry)
         if lane is None:
             raise CapabilityAbsent(f"{self.name} has no {entry}; it has {', '.join(self._lanes)}")
-        return await lane.submit(inputs, rows, deadline, admitted)
+        return lane.submit(inputs, rows, deadline, admitted)
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
@@ -111,11 +119,13 @@ class Engine:
     Attributes:
         refused: why a model is not served, by ``name/version``.
         died: set when the device is lost, and nothing but a new process can help.
+        stuck: whether a graph still ran when the engine was closed.
     """
 
     def __init__(self, settings: Settings, observer: Observer) -> None:
         self.refused: dict[str, str] = {}
         self.died = asyncio.Event()
+        self.stuck = False
         self._settings = settings
         self._observer = observer
         self._served: dict[Key, Served] = {}
@@ -248,7 +258,8 @@ class Engine:
         observer = self._observer.lane(
             manifest.name, manifest.version, entry, ready.provider, queue.waiting, queue.fullness
         )
-        lane = Lane(ready.stage, ready.costs, self._settings.queue_ms, worker, observer, lost=self._lose)
+        queue_ms, lose = self._settings.queue_ms, self._lose
+        lane = Lane(ready.stage, ready.costs, queue_ms, worker, observer, lost=lose, inline=ready.inline)
         queue.lane = weakref.ref(lane)
 
         def close() -> None:
@@ -271,6 +282,7 @@ class Engine:
         self._closed = True
         lanes = [lane for served in list(self._living) for lane in served.lanes]
         await asyncio.gather(*(lane.close(drain_s) for lane in lanes))
+        self.stuck = self.oldest_batch_s > 0
         self._served, self._newest = {}, {}
 
 
@@ -321,7 +333,7 @@ def _open_entry(artifact: Artifact, entry: EntryPoint, probe: Probe, settings: S
     stage = Stage(graph, artifact.manifest, entry, settings.max_batch_rows)
     rows = _probe(stage, entry, probe)
     costs = measure(lambda size: stage([_tiled(array, size) for array in rows]), settings.max_batch_rows)
-    return Opened(stage, costs, graph.provider)
+    return Opened(stage, costs, graph.provider, "cuda" not in graph.provider.lower() and graph.steady)
 
 
 def _graph(artifact: Artifact, entry: EntryPoint, settings: Settings) -> Graph:

@@ -12,7 +12,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from service import schemas
 from service.calls import Call
@@ -25,10 +25,21 @@ from service.watch import Receive, Watch
 from service.wire import Array, Reply, Send, send_reply
 
 TIMEOUT_HEADER: Final = b"x-request-timeout-ms"
+WHOLE: Final = "pushforward.whole"  # where the scope has it
 LOG: Final = logging.getLogger("pushforward")
 
 Scope = MutableMapping[str, Any]
 Headers = dict[bytes, bytes]
+
+
+class Whole(Protocol):
+    """A server that gives whole bodies and takes whole answers, beside the messages of ASGI."""
+
+    def whole_body(self) -> bytes | None:
+        """The body, ``None`` if some of it is still to come."""
+
+    def take(self, reply: Reply) -> bool:
+        """Send an answer; whether that was done."""
 
 
 class HungUp(Exception):
@@ -55,11 +66,13 @@ class Exchange(ABC):
     __slots__ = (
         "_headers",
         "_life",
+        "_patience_s",
         "_receive",
         "_scope",
         "_started",
         "_verb",
         "_visit",
+        "_whole",
         "_wording",
     )
 
@@ -78,68 +91,63 @@ class Exchange(ABC):
         self._life = life
         self._scope = scope
         self._receive = receive
+        self._patience_s = 0.0
         self._headers: Headers = self._visit.headers
+        self._whole: Whole | None = scope.get(WHOLE)
 
     async def exchange(self, send: Send) -> None:
-        """Answer, and be counted."""
+        """Answer, whatever happens, unless nobody is there to be answered; and be counted."""
         self._life.enter()
+        watch = Watch(self._receive)
         try:
-            await self._serve(send)
+            try:
+                self._patience_s = self._patience()
+                watch.until(self._started + self._patience_s, self._life.watches)
+                outcome: Reply | Begun | None = await self._work(watch)
+            except (Exception, asyncio.CancelledError) as error:
+                outcome = self._failed(error, watch)
+            if isinstance(outcome, Begun):
+                await self._send_stream(outcome, watch, send)
+            elif outcome is not None and (self._whole is None or not self._whole.take(outcome)):
+                watch.stop()
+                await send_reply(outcome, send)
         finally:
+            watch.stop()
             self._life.leave()
             visit = self._visit
             self._life.metrics.answered(self._verb, visit.model, visit.status, visit.started)
 
     @abstractmethod
-    async def _work(self, watch: Watch, patience_s: float) -> Reply | Begun:
+    async def _work(self, watch: Watch) -> Reply | Begun:
         """Read the body and make the answer.
 
         Raises:
             ServiceError: the reason why there is none.
         """
 
-    async def _serve(self, send: Send) -> None:
-        """Answer, whatever happens, unless nobody is there to be answered."""
-        try:
-            patience_s = self._patience_s()
-        except ServiceError as error:
-            await send_reply(self._refusal(error), send)
-            return
-        watch = Watch(self._receive, self._started + patience_s)
-        try:
-            outcome = await self._outcome(watch, patience_s)
-            if isinstance(outcome, Begun):
-                await self._send_stream(outcome, watch, patience_s, send)
-        finally:
-            watch.stop()
-        if isinstance(outcome, Reply):
-            await send_reply(outcome, send)
-
-    async def _outcome(self, watch: Watch, patience_s: float) -> Reply | Begun | None:
-        """The result or the reason why there is none; ``None`` if nobody waits for it."""
-        try:
-            return await self._work(watch, patience_s)
-        except HungUp:
-            return None
-        except asyncio.CancelledError:
-            if watch.ended is None:
-                raise
-            if watch.ended == "hung up":
+    def _failed(self, error: BaseException, watch: Watch) -> Reply | None:
+        """The answer in place of a result, ``None`` if nobody waits for one."""
+        match error:
+            case ServiceError():
+                return self._refusal(error)
+            case HungUp():
                 return None
-            return self._refusal(DeadlinePassed(f"no answer within {patience_s * 1000:g} ms"))
-        except ServiceError as error:
-            return self._refusal(error)
-        except Exception:
-            LOG.exception("%s failed", self._verb)
-            return self._refusal(Internal("the service made a mistake; its log says which"))
+            case asyncio.CancelledError():
+                if watch.ended is None:
+                    raise error
+                if watch.ended == "hung up":
+                    return None
+                return self._refusal(DeadlinePassed(f"no answer within {self._patience_s * 1000:g} ms"))
+        LOG.error("%s failed", self._verb, exc_info=error)
+        return self._refusal(Internal("the service made a mistake; its log says which"))
 
-    def _call(self, engine: Engine, served: Served, patience_s: float, max_rows: int) -> Call:
+    def _call(self, engine: Engine, served: Served, max_rows: int, numeric: bool = False) -> Call:
         """What an operation needs of this request beside its body."""
-        deadline = self._started + patience_s
-        return Call(served, self._life.store, deadline, max_rows, engine.models, self._visit)
+        deadline = self._started + self._patience_s
+        return Call(served, self._life.store, deadline, max_rows, engine.models, self._visit, numeric)
 
-    def _patience_s(self) -> float:
-        """How long this caller waits; the service's own bound is the longest."""
+    def _patience(self) -> float:
+        """How long this caller waits, in seconds; the service's own bound is the longest."""
         longest = self._life.settings.deadline_ms
         asked = self._headers.get(TIMEOUT_HEADER)
         if asked is None:
@@ -160,8 +168,11 @@ class Exchange(ABC):
         announced = self._headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > limit:
             raise _too_large(f"{announced.decode('latin1')} bytes", limit)
+        body = self._whole.whole_body() if self._whole else None
+        if body is not None:
+            return body
         message = await self._receive()
-        body: bytes = message.get("body", b"")
+        body = message.get("body", b"")
         if message.get("more_body"):
             body = await self._rest(body, limit)
         elif message["type"] == "http.disconnect":
@@ -187,11 +198,11 @@ class Exchange(ABC):
         self._life.metrics.rejected(error.code)
         return self._wording(error)
 
-    async def _send_stream(self, begun: Begun, watch: Watch, stall_s: float, send: Send) -> None:
+    async def _send_stream(self, begun: Begun, watch: Watch, send: Send) -> None:
         """From here on the only way to say that something failed is to break the connection off."""
         watch.forget_deadline()
         try:
-            await send_stream(begun.stream, begun.first, begun.media, send, stall_s)
+            await send_stream(begun.stream, begun.first, begun.media, send, self._patience_s)
             watch.stop()
         except asyncio.CancelledError:
             self._visit.status = HUNG_UP

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ class Facts:
     Attributes:
         scores: of held-out rows, ascending, in nats, or ``None``.
         typical_size: of the largest number in the rows of data that the probe of encode holds, at least tiny.
+        labelled: the entry points that take a class.
         directions: what strength 1 adds to a code, of the latents' shape, by name; float64.
     """
 
@@ -34,6 +34,7 @@ class Facts:
     bounds: Bounds
     scores: Array | None
     typical_size: float
+    labelled: frozenset[EntryName]
     directions: dict[str, Array]
 
     def violations(self, x: Array) -> Array:
@@ -46,6 +47,8 @@ class Facts:
         Raises:
             InvalidInput: if there is one.
         """
+        if self.bounds.open:
+            return
         bad = self.violations(x)
         if not bad.any():
             return
@@ -62,14 +65,11 @@ def _allowed(support: Support) -> str:
     return numbers + low + ("" if support.high is None else f" up to {support.high:g}")
 
 
-_FACTS: WeakKeyDictionary[Served, Facts] = WeakKeyDictionary()
-
-
 def facts(served: Served) -> Facts:
     """The facts of a served model."""
-    found = _FACTS.get(served)
+    found: Facts | None = served.worked_out.get(Facts)
     if found is None:
-        found = _FACTS[served] = _facts(served.manifest)
+        found = served.worked_out[Facts] = _facts(served.manifest)
     return found
 
 
@@ -81,6 +81,7 @@ def _facts(manifest: Manifest) -> Facts:
         bounds=Bounds.of(support),
         scores=np.array(calibration.scores) if calibration else None,
         typical_size=_typical_size(manifest),
+        labelled=frozenset(name for name, point in manifest.entry_points.items() if point.input("label")),
         directions=_directions(manifest),
     )
 

@@ -4,7 +4,8 @@ One queue per model version and entry point. An idle device takes what is there 
 rows gather. There is no timer and no window: what wakes the lane is an arrival or the end of a batch.
 
 The queue's state belongs to the thread of the event loop. Only :meth:`Lane._work` runs elsewhere, on the
-lane's worker, and touches a batch that is its own until it hands it back.
+lane's worker, and touches a batch that is its own until it hands it back. On a CPU a brief batch runs on the
+event loop itself: two threads that take the interpreter lock from one another cost more than they save.
 """
 
 from __future__ import annotations
@@ -29,8 +30,13 @@ from service.errors import DeadlinePassed, Draining, EngineDead, QueueFull, Serv
 
 __all__ = ["Lane", "LaneObserver", "NoObserver", "Observer", "Rows", "ScoreObserver", "Worker"]
 
+BRIEF_MS: Final = 2.0  # a batch below this holds the event loop for less than a worker costs everybody
 SHORT_MS: Final = 5.0  # a batch below this would end before the next could be formed and handed over
 SHARES: Final = 4  # a job takes at most this part of a batch before the next has its turn
+LEEWAY: Final = 3.0  # a queue may take this many times longer than it seems: others come and take turns
+RELIEF_S: Final = 60.0  # after which memory that was short may be there again
+RECENT_MS: Final = 50.0  # of work, over which the pace is a mean
+SLOWEST: Final = 10.0  # times its cost; what took longer was stopped, and says nothing of the next
 
 Reason = Literal["queue_full", "draining", "deadline", "cancelled", "engine_dead", "row_failed"]
 Work = Callable[[], None]
@@ -130,7 +136,7 @@ def _serve(queue: SimpleQueue[Work | None]) -> None:
 class Batch:
     """Pieces that run together."""
 
-    __slots__ = ("answers", "began", "error", "pieces", "rows", "run_s", "size")
+    __slots__ = ("answers", "began", "error", "finite", "pieces", "rows", "run_s", "size")
 
     def __init__(self, pieces: list[Piece]) -> None:
         self.pieces = pieces
@@ -139,6 +145,7 @@ class Batch:
         self.began = 0.0
         self.run_s = 0.0
         self.answers: list[Outputs | None] = []
+        self.finite = False
         self.error: BaseException | None = None
 
 
@@ -153,6 +160,7 @@ class Lane:
         observer: counts.
         clock: in seconds, the same that deadlines are on.
         lost: told once, when the device is lost.
+        inline: whether brief batches run where they are formed, on the event loop.
     """
 
     def __init__(
@@ -164,18 +172,27 @@ class Lane:
         observer: LaneObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
         lost: Callable[[str], None] = lambda reason: None,
+        inline: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._stage, self._costs, self._start = stage, costs, start
+        self._measured = costs  # with the sizes that there is no memory for now
+        self._relief = 0.0
         self._observer: LaneObserver = observer or NoObserver()
         self._clock, self._lost = clock, lost
+        self._brief_ms = BRIEF_MS if inline else 0.0
         self._in_flight = 2 if costs.ms[-1] < SHORT_MS else 1
         self._limit = max(1, int(queue_ms / costs.row_ms))
+        self._turn = max(1, costs.max_rows // SHARES)
+        self._heaviest = max(1, self._limit // 2)
         self._ring: OrderedDict[Job, None] = OrderedDict()  # whose turn it is comes first
         self._broken: deque[Batch] = deque()  # the parts of batches that failed
         self._flying: set[Batch] = set()
         self._rows = 0  # that wait in the ring
         self._weight = 0  # the same, but see _weigh
+        self._ahead = 0  # the same, before whoever comes now has his turn
+        self._pace = 1.0  # how long batches take, in units of their cost
+        self._busy_since = 0.0  # or since the last batch has ended
         self._awake = False
         self._mended = False  # whether the last batch was a part of a broken one
         self._end: tuple[Reason, Callable[[], ServiceError]] | None = None
@@ -227,13 +244,12 @@ class Lane:
             raise refusal()
         self._check(inputs, rows)
         weight = self._weigh(rows)
-        if self._ring and self._weight + weight > self._limit and not admitted:
+        full = None if admitted else self._full(rows, weight) or self._too_late(rows, deadline)
+        if full is not None:
             self._observer.dropped("queue_full", rows)
-            raise self._full(rows)
+            raise full
         job = Job(inputs, rows, deadline, self._clock(), self._loop.create_future())
-        self._ring[job] = None
-        self._rows += rows
-        self._weight += weight
+        self._join(job)
         self._wake()
         return job
 
@@ -247,15 +263,37 @@ class Lane:
 
     def _weigh(self, rows: int) -> int:
         """What a job of so many rows adds to the queue: it takes turns, so no one job fills it."""
-        return min(rows, max(1, self._limit // 2))
+        return min(rows, self._heaviest)
 
-    def _full(self, rows: int) -> QueueFull:
-        wait_ms = self._weight * self._costs.row_ms
+    def _full(self, rows: int, weight: int) -> QueueFull | None:
+        if not self._ring or self._weight + weight <= self._limit:
+            return None
+        wait_ms = self._weight * self._costs.row_ms * self._pace
         return QueueFull(
             f"{self._rows} rows are queued, about {wait_ms:.0f} ms of work; {rows} more do not fit into "
             f"{self._limit * self._costs.row_ms:.0f} ms",
             retry_after_s=wait_ms / 1000,
         )
+
+    def _too_late(self, rows: int, deadline: float) -> QueueFull | None:
+        """Who would wait past the deadline is told so now: late, he would have cost others their time."""
+        if not self._ring and not self._flying:
+            return None
+        wait_s, patience_s = self._wait_s(rows), deadline - self._clock()
+        if wait_s <= patience_s:
+            return None
+        return QueueFull(
+            f"{self._rows} rows are queued, and an answer may take {1000 * wait_s:.0f} ms; "
+            f"the deadline is in {1000 * patience_s:.0f} ms",
+            retry_after_s=wait_s - patience_s,
+        )
+
+    def _wait_s(self, rows: int) -> float:
+        """How long an answer may take: others have their turns first, and the device has its batches."""
+        turns = -(-rows // self._turn)
+        flying = sum(batch.rows for batch in (*self._flying, *self._broken))
+        others = flying + min(self._rows, turns * self._ahead)
+        return (LEEWAY * others + rows) * self._costs.row_ms * self._pace / 1000
 
     def _forget(self, job: Job) -> None:
         """Its caller has left."""
@@ -264,12 +302,21 @@ class Lane:
             self._observer.dropped("cancelled", self._leave(job))
             self._settle()
 
+    def _join(self, job: Job) -> None:
+        """Go to the end of the ring, with what is not taken."""
+        self._ring[job] = None
+        self._count(job.rows - job.taken, 1)
+
     def _leave(self, job: Job) -> int:
         """Take what a job still has off the count."""
         rows = job.rows - job.taken
-        self._rows -= rows
-        self._weight -= self._weigh(rows)
+        self._count(rows, -1)
         return rows
+
+    def _count(self, rows: int, sign: int) -> None:
+        self._rows += sign * rows
+        self._weight += sign * self._weigh(rows)
+        self._ahead += sign * min(rows, self._turn)
 
     # Departure ----------------------------------------------------------------------------------------
 
@@ -289,7 +336,7 @@ class Lane:
 
     def _pump(self) -> None:
         self._awake = False
-        while self._may_start():
+        while self._may_start() and not self._awake:
             pieces = self._next()
             if pieces:
                 self._launch(Batch(pieces))
@@ -303,17 +350,23 @@ class Lane:
     def _gather(self) -> list[Piece]:
         """Rows from the ring: each job takes a share and goes to the end, until the batch is full."""
         now = self._clock()
+        if now >= self._relief:
+            self._costs = self._measured
         room = self._costs.worth(self._rows)
+        run_s = self._costs.ms_of(room) * self._pace / 1000
         share = max(1, self._costs.max_rows // SHARES)
         pieces: dict[Job, Piece] = {}
         while room and self._ring:
             job, _ = self._ring.popitem(last=False)
-            if self._late(job, now):
+            # Who would be late gives way to others; alone he may try, for the estimate may be wrong.
+            if self._late(job, now + run_s if self._ring else now):
                 self._leave(job)
                 continue
             rows = min(share, room, job.rows - job.taken)
-            piece = pieces.setdefault(job, Piece(job, job.taken, 0))
-            piece.rows += rows
+            if job in pieces:
+                pieces[job].rows += rows
+            else:
+                pieces[job] = Piece(job, job.taken, rows)
             room -= rows
             self._take(job, rows)
         return list(pieces.values())
@@ -322,9 +375,7 @@ class Lane:
         left = self._leave(job) - rows
         job.taken += rows
         if left:
-            self._ring[job] = None
-            self._rows += left
-            self._weight += self._weigh(left)
+            self._join(job)
         if rows < job.rows and job.outputs is None:
             job.outputs = self._stage.blank(job.rows)
 
@@ -338,15 +389,15 @@ class Lane:
             return []
         return pieces
 
-    def _late(self, job: Job, now: float) -> bool:
-        """Whether nobody waits any more; whoever is past the deadline is told so."""
+    def _late(self, job: Job, answered: float) -> bool:
+        """Whether nobody waits any more; whoever cannot be answered by the deadline is told so."""
         if job.future.done():
             if job.future.cancelled():
                 self._observer.dropped("cancelled", job.left)
             return True
-        if now < job.deadline:
+        if answered < job.deadline:
             return False
-        waited_ms = 1000 * (now - job.since)
+        waited_ms = 1000 * (self._clock() - job.since)
         job.future.set_exception(
             DeadlinePassed(f"the deadline passed in the queue, after {waited_ms:.0f} ms")
         )
@@ -356,23 +407,40 @@ class Lane:
     def _launch(self, batch: Batch) -> None:
         batch.size = self._costs.size_of(batch.rows)
         batch.began = self._clock()
+        if not self._flying:
+            self._busy_since = batch.began
+        brief = not self._flying and self._costs.ms_of(batch.size) <= self._brief_ms
         self._flying.add(batch)
-        self._start(partial(self._work, batch))
+        if brief:
+            self._run(batch)
+            self._land(batch)
+            self._wake()  # the next one in the next turn of the loop, so that others have theirs
+        else:
+            self._start(partial(self._work, batch))
 
     def _work(self, batch: Batch) -> None:
         """Run a batch; on the worker's thread."""
+        self._run(batch)
+        with suppress(RuntimeError):  # the loop has been closed, and nobody waits
+            self._loop.call_soon_threadsafe(self._landed, batch)
+
+    def _run(self, batch: Batch) -> None:
         batch.began, began = self._clock(), time.perf_counter()
         try:
-            batch.answers = self._stage.run(batch.pieces, batch.size)
+            batch.answers, batch.finite = self._stage.run(batch.pieces, batch.size)
         except BaseException as error:  # whatever it is, callers wait for it, and so do the next batches
             batch.error = error
         batch.run_s = time.perf_counter() - began
-        with suppress(RuntimeError):  # the loop has been closed, and nobody waits
-            self._loop.call_soon_threadsafe(self._landed, batch)
 
     # Return -------------------------------------------------------------------------------------------
 
     def _landed(self, batch: Batch) -> None:
+        try:
+            self._land(batch)
+        finally:
+            self._pump()
+
+    def _land(self, batch: Batch) -> None:
         try:
             if batch.error is None:
                 self._deliver(batch)
@@ -380,7 +448,6 @@ class Lane:
                 self._break(batch, batch.error)
         finally:
             self._flying.discard(batch)
-            self._pump()
 
     def _deliver(self, batch: Batch) -> None:
         waits_s = []
@@ -388,34 +455,47 @@ class Lane:
             if piece.start == 0:
                 piece.job.waited_s = batch.began - piece.job.since
                 waits_s.append(piece.job.waited_s)
-            self._answer(piece, answer)
+            self._answer(piece, answer, batch.finite)
+        self._time(batch)
         self._observer.ran(batch.rows, batch.size - batch.rows, batch.run_s, waits_s)
 
-    def _answer(self, piece: Piece, whole: Outputs | None) -> None:
+    def _time(self, batch: Batch) -> None:
+        """Who else has the device, or the processor, makes batches take longer than they cost."""
+        now, cost_ms = self._clock(), self._costs.ms_of(batch.size)
+        took_ms = 1000 * (now - self._busy_since)
+        weight = cost_ms / (cost_ms + RECENT_MS)
+        self._pace += weight * (min(took_ms / cost_ms, SLOWEST) - self._pace)
+        self._busy_since = now
+
+    def _answer(self, piece: Piece, whole: Outputs | None, finite: bool) -> None:
         job = piece.job
         job.left -= piece.rows
+        job.finite = job.finite and finite
         if job.left == 0 and not job.future.done():
             outputs = whole if job.outputs is None else job.outputs
             assert outputs is not None
-            job.future.set_result(Rows(outputs, job.failed, job.waited_s))
+            job.future.set_result(Rows(outputs, job.failed, job.since, job.waited_s, job.finite))
 
     def _break(self, batch: Batch, error: BaseException) -> None:
         """Find the row that a batch failed on by halving; everybody else is answered."""
         if isinstance(error, DeviceLost):
             self.kill(f"the device is lost: {error}")
             return
-        if isinstance(error, OutOfMemory | MemoryError) and batch.size > 1:
-            self._costs = self._costs.halved(batch.size)
-            _log.warning(
-                "%d rows do not fit into memory; batches are now %d", batch.size, self._costs.max_rows
-            )
+        if isinstance(error, OutOfMemory | MemoryError):
+            self._shrink(batch.size)
         if batch.rows > 1:
             self._broken.extend(self._halves(batch))
             return
         (piece,) = batch.pieces
         piece.job.failed[piece.start] = f"{type(error).__name__}: {error}"
         self._observer.dropped("row_failed", 1)
-        self._answer(piece, self._stage.blank(1))
+        self._answer(piece, self._stage.blank(1), finite=True)
+
+    def _shrink(self, size: int) -> None:
+        """Batches of a size do not fit into memory, at least not now; one row alone says nothing of crowds."""
+        self._costs = self._costs.halved(size) if size > 1 else self._measured
+        self._relief = self._clock() + RELIEF_S
+        _log.warning("%d rows do not fit into memory; batches are now %d", size, self._costs.max_rows)
 
     def _halves(self, batch: Batch) -> list[Batch]:
         middle, start = batch.rows // 2, 0
@@ -461,7 +541,7 @@ class Lane:
                 self._observer.dropped(reason, job.left)
         self._ring.clear()
         self._broken.clear()
-        self._rows = self._weight = 0
+        self._rows = self._weight = self._ahead = 0
 
     def _jobs(self) -> Iterator[Job]:
         yield from self._ring

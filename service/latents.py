@@ -16,17 +16,18 @@ import secrets
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
-from cachetools import TTLCache
 from numpy.typing import NDArray
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from service.near import Near
 from service.siblings import Message, Siblings
 
 REDIS_TIMEOUT_S: Final = 0.05
@@ -34,7 +35,6 @@ SIBLING_TIMEOUT_S: Final = 0.25  # no Redis that rests: who is busy must not be 
 COOL_DOWN_S: Final = 1.0
 CONNECTIONS: Final = 32
 SLICE_KEYS: Final = 256  # keys of one round trip, and rows between two pauses
-ENTRY_OVERHEAD: Final = 200  # bytes of bookkeeping that one entry of the first tier costs
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -70,6 +70,7 @@ def recalled(digest: str, ids: Sequence[str], values: Sequence[bytes | None]) ->
     ]
 
 
+@lru_cache(maxsize=4096)
 def _content_hash(digest: str, content: bytes) -> str:
     hashed = hashlib.blake2b(content, digest_size=20, key=digest.encode()[:64]).digest()
     return base64.b32encode(hashed).decode().lower()
@@ -77,15 +78,21 @@ def _content_hash(digest: str, content: bytes) -> str:
 
 def row_keys(digest: str, entry: str, *inputs: Array) -> list[bytes]:
     """Where an entry point's outputs for each row lie: by artifact, entry, dtypes, shapes and content."""
-    described = [digest, entry, *(f"{array.dtype.str}{array.shape[1:]}" for array in inputs)]
-    base = hashlib.blake2b("|".join(described).encode(), digest_size=20)
+    base = _described(digest, entry, *((array.dtype.str, array.shape[1:]) for array in inputs))
     return [_row_key(base.copy(), parts) for parts in zip(*inputs, strict=True)]
+
+
+@lru_cache(maxsize=256)
+def _described(digest: str, entry: str, *arrays: tuple[str, tuple[int, ...]]) -> Any:
+    """A hash that has begun with what all rows have in common."""
+    described = [digest, entry, *(f"{dtype}{shape}" for dtype, shape in arrays)]
+    return hashlib.blake2b("|".join(described).encode(), digest_size=20)
 
 
 def _row_key(hashed: Any, parts: Iterable[Any]) -> bytes:
     for part in parts:
         hashed.update(part.tobytes())
-    return b"pf:1:row:" + base64.b32encode(hashed.digest())
+    return f"pf:1:row:{hashed.hexdigest()}".encode()
 
 
 async def paced(make: Callable[..., list[T]], columns: Sequence[Any]) -> list[T]:
@@ -94,6 +101,8 @@ async def paced(make: Callable[..., list[T]], columns: Sequence[Any]) -> list[T]
     Args:
         columns: arrays or lists with one entry for each row, which ``make`` takes in slices.
     """
+    if len(columns[0]) <= SLICE_KEYS:
+        return make(*columns)
     made: list[T] = []
     for start in range(0, len(columns[0]), SLICE_KEYS):
         if start:
@@ -114,7 +123,7 @@ class LatentStore:
         timer: Callable[[], float] = time.monotonic,
         siblings: Siblings | None = None,
     ) -> None:
-        self._near: TTLCache[bytes, bytes] = TTLCache(max_bytes, ttl_s, timer, getsizeof=_size)
+        self._near = Near(max_bytes, ttl_s, timer)
         self._far = RedisTier(redis_url, ttl_s, observer) if redis_url else None
         self._beside = SiblingTier(siblings, observer) if siblings else None
         self._observer = observer
@@ -134,7 +143,7 @@ class LatentStore:
             for place, value in zip(missing, await self._far.get([keys[i] for i in missing]), strict=True):
                 found[place] = value
                 if value is not None:
-                    self._remember(keys[place], value)
+                    self._near.put(keys[place], value)
         elif len(keys) == SLICE_KEYS:
             await asyncio.sleep(0)
         return found
@@ -148,7 +157,7 @@ class LatentStore:
             for place, value in zip(missing, theirs, strict=True):
                 found[place] = value
                 if value is not None:
-                    self._remember(keys[place], value)
+                    self._near.put(keys[place], value)
         return found
 
     async def tell(self, asked: Message) -> Message:
@@ -162,7 +171,7 @@ class LatentStore:
         """Remember values; when this returns they can be had from here, and where it lives from Redis."""
         for part in _slices(list(items.items())):
             for key, value in part:
-                self._remember(key, value)
+                self._near.put(key, value)
             if self._far:
                 await self._far.put(part)
             elif len(part) == SLICE_KEYS:
@@ -172,10 +181,6 @@ class LatentStore:
     def redis_out(self) -> bool:
         """Whether there is a Redis that is not asked, because it did not answer."""
         return self._far is not None and self._far.out
-
-    def _remember(self, key: bytes, value: bytes) -> None:
-        if _size(value) <= self._near.maxsize:
-            self._near[key] = value
 
     def _count(self, tier: str, hits: int, misses: int) -> None:
         if hits:
@@ -305,10 +310,6 @@ def _first(keys: Sequence[bytes], answers: Iterable[Message]) -> list[bytes | No
     return found
 
 
-def _size(value: bytes) -> int:
-    return len(value) + ENTRY_OVERHEAD
-
-
 def _slices(items: Sequence[T]) -> Iterable[list[T]]:
     left = iter(items)
     while part := list(islice(left, SLICE_KEYS)):
@@ -334,10 +335,11 @@ def concatenated(*arrays: Array) -> list[bytes]:
 
 def separated(values: Sequence[bytes], layout: Sequence[tuple[tuple[int, ...], str]]) -> tuple[Array, ...]:
     """The arrays whose rows were concatenated; ``layout`` is the row shape and dtype of each."""
-    sizes = [int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in layout]
-    table = np.frombuffer(b"".join(values), np.uint8).reshape(len(values), sum(sizes))
-    starts = np.cumsum([0, *sizes])
-    return tuple(
-        np.ascontiguousarray(table[:, start : start + size]).view(dtype).reshape(-1, *shape)
-        for start, size, (shape, dtype) in zip(starts, sizes, layout, strict=False)
-    )
+    table = np.frombuffer(b"".join(values), _row_dtype(tuple(layout)))
+    return tuple(np.ascontiguousarray(table[name]) for name in table.dtype.names or ())
+
+
+@lru_cache(maxsize=256)
+def _row_dtype(layout: tuple[tuple[tuple[int, ...], str], ...]) -> np.dtype[Any]:
+    """A row as a record of arrays that follow one another."""
+    return np.dtype([(str(place), dtype, shape) for place, (shape, dtype) in enumerate(layout)])

@@ -20,6 +20,7 @@ from service.metrics import Family, Metrics, together
 from service.seat import Seat
 from service.settings import Settings
 from service.siblings import Answer, Message, Siblings
+from service.watch import Watches
 
 RELOAD_S: Final = 60.0  # in which another process says what a reload did; it goes on if it takes longer
 METRICS_S: Final = 1.0  # in which another process of the service gives its metrics, or is left out
@@ -41,6 +42,7 @@ class Lifecycle:
             self.metrics,
             siblings=self._siblings,
         )
+        self.watches = Watches()
         self.opened = asyncio.Event()
         self.failure: Exception | None = None
         self._engine: Engine | None = None
@@ -48,8 +50,7 @@ class Lifecycle:
         self._in_flight = 0
         self._stopping = False
         self._refusing = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle = asyncio.Event()  # told to one who drains
         self.metrics.in_flight.set_function(lambda: self._in_flight)
         self.metrics.ready.set_function(lambda: self.why_not_ready() is None)
         self.metrics.refused.set_function(lambda: len(self.refused))
@@ -163,15 +164,19 @@ class Lifecycle:
         """Whether the process cannot go on."""
         return self.failure is not None or (self._engine is not None and not self._engine.alive)
 
+    @property
+    def stuck(self) -> bool:
+        """Whether a graph has not come back."""
+        return self._engine is not None and self._engine.stuck
+
     def enter(self) -> None:
         """A request has come."""
         self._in_flight += 1
-        self._idle.clear()
 
     def leave(self) -> None:
         """It is answered."""
         self._in_flight -= 1
-        if not self._in_flight:
+        if self._stopping and not self._in_flight:
             self._idle.set()
 
     async def drain(self) -> None:
@@ -182,7 +187,9 @@ class Lifecycle:
         self._refusing = True
         try:
             async with asyncio.timeout(end - time.monotonic()):
-                await self._idle.wait()
+                while self._in_flight:
+                    self._idle.clear()
+                    await self._idle.wait()
         except TimeoutError:
             LOG.warning("%d requests were not answered within %g s", self._in_flight, self.settings.drain_s)
 

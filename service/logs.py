@@ -11,6 +11,7 @@ import sys
 import time
 from asyncio import TimerHandle, get_running_loop
 from collections.abc import Iterator
+from functools import lru_cache
 from select import PIPE_BUF
 from typing import Any, BinaryIO, Final, Literal
 
@@ -92,23 +93,20 @@ def _parts(lines: list[bytes]) -> Iterator[bytes]:
 
 
 def _json_line(visit: Visit) -> bytes:
-    said: dict[str, Any] = {
-        "time": _rounded(time.time()),
-        "level": "info",
-        "event": "request",
-        "request": visit.id,
-        "method": visit.method,
-        "path": visit.path[:LONGEST_PATH],
-        "status": visit.status,
-        "ms": _rounded(1000 * (time.monotonic() - visit.started)),
-        "queue_ms": _rounded(1000 * visit.waited_s),
-        "rows": visit.rows,
-        "model": visit.model,
-        "key": visit.caller.name,
-    }
-    if visit.trace is not None:
-        said["trace"] = visit.trace.id
-    return orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE)
+    ms, queue_ms = 1000 * (time.monotonic() - visit.started), 1000 * visit.waited_s
+    asked = _quoted(visit.method, visit.path[:LONGEST_PATH], visit.model, visit.caller.name)
+    trace = "" if visit.trace is None else f',"trace":"{visit.trace.id}"'
+    # An id has no character that JSON would have to escape.
+    return (
+        f'{{"time":{time.time():.3f},"level":"info","event":"request","request":"{visit.id}",{asked},'
+        f'"status":{visit.status},"ms":{ms:.3f},"queue_ms":{queue_ms:.3f},"rows":{visit.rows}{trace}}}\n'
+    ).encode()
+
+
+@lru_cache(maxsize=1024)
+def _quoted(method: str, path: str, model: str, key: str) -> str:
+    """These members of a line, which are nearly always the same."""
+    return orjson.dumps({"method": method, "path": path, "model": model, "key": key}).decode()[1:-1]
 
 
 def _text_line(visit: Visit) -> bytes:

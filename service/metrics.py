@@ -18,7 +18,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
@@ -29,6 +28,7 @@ from prometheus_client.samples import Sample
 
 from service.drift import Drift, Scores
 from service.gpu import open_gpus
+from service.tallies import Count, Counts, Tallies, Tally
 
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -93,18 +93,18 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # series that nobody reads
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self.requests = Counter(
+        self.requests = Counts(
             "pushforward_requests",
             "Answered requests; status 499 is a caller who hung up.",
             ("verb", "model", "status"),
-            registry=registry,
+            registry,
         )
-        self.latency = Histogram(
+        self.latency = Tallies(
             "pushforward_request_seconds",
             "From the first byte read to the answer written.",
             ("verb", "model"),
-            buckets=SECONDS,
-            registry=registry,
+            SECONDS,
+            registry,
         )
         self.in_flight = Gauge(
             "pushforward_requests_in_flight", "Accepted and not yet answered.", registry=registry
@@ -140,26 +140,20 @@ class Metrics:
             LANE,
             registry=registry,
         )
-        self.waited = Histogram(
+        self.waited = Tallies(
             "pushforward_queue_wait_seconds",
             "How long the rows of one request waited for their first batch.",
             LANE,
-            buckets=SECONDS,
-            registry=registry,
+            SECONDS,
+            registry,
         )
-        self.batches = Histogram(
-            "pushforward_batch_rows",
-            "Rows in a batch, padding left out.",
-            LANE,
-            buckets=ROWS,
-            registry=registry,
+        self.batches = Tallies(
+            "pushforward_batch_rows", "Rows in a batch, padding left out.", LANE, ROWS, registry
         )
         self.padding = Counter(
             "pushforward_padding_rows", "Rows computed only to fill a bucket.", LANE, registry=registry
         )
-        self.runs = Histogram(
-            "pushforward_run_seconds", "How long a graph ran.", LANE, buckets=SECONDS, registry=registry
-        )
+        self.runs = Tallies("pushforward_run_seconds", "How long a graph ran.", LANE, SECONDS, registry)
         self.dropped = Counter(
             "pushforward_dropped_rows",
             "Rows that left the queue without costing device time, by reason.",
@@ -198,8 +192,9 @@ class Metrics:
         build.labels(version("pushforward"), python_version()).set(1)
         self._gpus = False  # whether they are watched
         self._lanes: dict[tuple[str, str, str], LaneMetrics] = {}
+        self._lookups: dict[tuple[str, str], Counter] = {}
         self._visits: dict[tuple[str, int], tuple[Counter, Counter]] = {}
-        self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._answers: dict[tuple[str, str, int], tuple[Count, Tally]] = {}
 
     def answered(self, verb: str, model: str, status: int, started: float) -> None:
         """Count one request; its model is one that was found, or ``NO_MODEL``."""
@@ -208,7 +203,7 @@ class Metrics:
         if children is None:
             children = self.requests.labels(verb, model, str(status)), self.latency.labels(verb, model)
             self._answers[key] = children
-        children[0].inc()
+        children[0].total += 1
         children[1].observe(time.monotonic() - started)
 
     def rejected(self, reason: str) -> None:
@@ -226,7 +221,10 @@ class Metrics:
 
     def cache(self, tier: str, result: str, count: int) -> None:
         """Count keys that a tier had, had not, failed at, or was not asked for."""
-        self.caches.labels(tier, result).inc(count)
+        child = self._lookups.get((tier, result))
+        if child is None:
+            child = self._lookups[tier, result] = self.caches.labels(tier, result)
+        child.inc(count)
 
     def lane(
         self,

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-import secrets
+import random
 import time
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from models import noise
 from models.manifest import EntryName, Manifest, Role
 from models.noise import Address
-from models.scores import DEFAULT_K, bits_per_dim, log_mean_exp, statuses, typicality
+from models.scores import DEFAULT_K, judged
 from service.calls import Call, check_return, in_turns, log_weights, run
 from service.errors import LatentSpaceMismatch, TooLarge, UnknownLatent
 from service.facts import facts, labels, move, require
@@ -36,6 +35,7 @@ from service.schemas import (
     IdEnd,
     InputEnd,
     InterpolateRequest,
+    Label,
     LoglikRequest,
     ReconstructRequest,
     SampleRequest,
@@ -58,8 +58,8 @@ async def sample(call: Call, request: SampleRequest) -> Answer:
     """Rows ``offset`` to ``offset + n`` of a seed."""
     at_most(call.max_rows, "/n", request.n, ", or any number streamed as npy, NDJSON or, for tables, CSV")
     seed = _seed(call, request)
-    label = labels(call.manifest, ("decode",), request.label, request.n)
-    samples = await _samples(call, request, Address(seed, request.offset), request.n, label)
+    label = _labels(call, ("decode",), request.label, request.n)
+    samples = (await _samples(call, request, Address(seed, request.offset), request.n, label))["data"]
     return _pictures(call, {**call.named(), "seed": seed, "offset": request.offset, "samples": samples})
 
 
@@ -87,7 +87,7 @@ def sample_stream(call: Call, request: SampleRequest, patience_s: float) -> Stre
 async def encode(call: Call, request: EncodeRequest) -> Answer:
     """Codes, with ids under which the service remembers them."""
     x = _data(call, "inputs", request.inputs)
-    label = labels(call.manifest, ("encode",), request.label, len(x))
+    label = _labels(call, ("encode",), request.label, len(x))
     outputs, cached, new = await _encode_remembered(call, x, label)
     ids = await _remember(call, outputs["latent"], new)
     said: dict[str, Array] = {role: outputs[role] for role in BESIDE_CODES if role in outputs}
@@ -99,7 +99,7 @@ async def decode(call: Call, request: DecodeRequest) -> Answer:
     """Samples of codes, given as numbers or by id."""
     by = move(call.served, request.directions)
     z = _moved(await _codes(call, request), by)
-    label = labels(call.manifest, ("decode",), request.label, len(z))
+    label = _labels(call, ("decode",), request.label, len(z))
     samples = (await run(call, "decode", z, len(z), label))["data"]
     return _pictures(call, {**call.named(), "samples": samples})
 
@@ -107,7 +107,7 @@ async def decode(call: Call, request: DecodeRequest) -> Answer:
 async def reconstruct(call: Call, request: ReconstructRequest) -> Answer:
     """Each row through its code and back."""
     x = _data(call, "inputs", request.inputs)
-    label = labels(call.manifest, ("encode", "decode"), request.label, len(x))
+    label = _labels(call, ("encode", "decode"), request.label, len(x))
     by = move(call.served, request.directions)
     z = _moved((await run(call, "encode", x, len(x), label))["latent"], by)
     samples = (await run(call, "decode", z, len(z), label))["data"]
@@ -119,7 +119,7 @@ async def reconstruct(call: Call, request: ReconstructRequest) -> Answer:
 async def interpolate(call: Call, request: InterpolateRequest) -> Answer:
     """Steps along a path between two codes; the first and the last are the ends themselves."""
     at_most(call.max_rows, "/steps", request.steps)
-    label = labels(call.manifest, ("decode",), request.label, request.steps)
+    label = _labels(call, ("decode",), request.label, request.steps)
     by = move(call.served, request.directions)
     ends = [_end(call, request.start, "start", request), _end(call, request.end, "end", request)]
     start, end = (z[0] for z in await in_turns(ends))
@@ -132,7 +132,7 @@ async def interpolate(call: Call, request: InterpolateRequest) -> Answer:
 async def loglik(call: Call, request: LoglikRequest) -> Answer:
     """The log-likelihood of each row, or an estimate of it with its error, and what it is worth."""
     x = _array(call, "log_weight", "data", "inputs", request.inputs)
-    label = labels(call.manifest, ("log_weight",), request.label, len(x))
+    label = _labels(call, ("log_weight",), request.label, len(x))
     known, calibration = facts(call.served), call.manifest.calibration
     estimated = call.manifest.entry_points["log_weight"].input("noise") is not None
     k, seed = _draws(request, call.manifest) if estimated else (1, 0)
@@ -141,23 +141,12 @@ async def loglik(call: Call, request: LoglikRequest) -> Answer:
     inside = ~known.violations(x).any(axis=1)
     if inside.any():
         log_w[inside] = await log_weights(call, x[inside], None if label is None else label[inside], k, seed)
-    score, error = log_mean_exp(log_w)
     held_out = known.scores if calibration and calibration.k == k else None
-    status = statuses(score, held_out)
-    call.served.scores.scored(score, status, held_out is not None)
-    members = {
-        "kind": call.manifest.grades.density,
-        "unit": "nats",
-        "k": k if estimated else None,
-        "seed": seed if estimated else None,
-        "log_likelihood": score,
-        "bits_per_dim": bits_per_dim(call.manifest.data, score),
-        "standard_error": error if estimated else None,
-        "p_value": None if held_out is None else typicality(score, held_out),
-        "status": status,
-    }
-    present = {name: value for name, value in members.items() if value is not None}
-    return Answer({**call.named(), **present}, "log_likelihood")
+    said = judged(call.manifest.data, log_w, held_out, estimated)
+    call.served.scores.scored(said["log_likelihood"], said["status"], held_out is not None)
+    origin = {"k": k, "seed": seed} if estimated else {}
+    kind = {"kind": call.manifest.grades.density, "unit": "nats"}
+    return Answer({**call.named(), **kind, **origin, **said}, "log_likelihood")
 
 
 # What requests bring
@@ -173,22 +162,34 @@ def at_most(limit: int, field: str, value: int, otherwise: str = "") -> None:
         raise TooLarge(f"{field} is {value}; allowed: at most {limit}{otherwise}", field=field, limit=limit)
 
 
+def _labels(call: Call, entries: tuple[EntryName, ...], label: Label | None, count: int) -> Array | None:
+    """The class of each row, ``None`` where nobody gives or takes one."""
+    if label is None and facts(call.served).labelled.isdisjoint(entries):
+        return None
+    return labels(call.manifest, entries, label, count)
+
+
 def _seed(call: Call, request: SampleRequest) -> int:
     """The seed asked for, or a new one, when the rest of the address is sound."""
     if request.offset + request.n > MAX_SAFE_INTEGER:
         raise refuse("/offset", show(request.offset), f"offset + n up to {MAX_SAFE_INTEGER}")
+    if request.temperature != 1 or request.truncation is not None:
+        _check_spread(call, request)
+    return random.getrandbits(53) if request.seed is None else request.seed
+
+
+def _check_spread(call: Call, request: SampleRequest) -> None:
     prior = call.manifest.latent.prior if call.manifest.latent else None
     if request.temperature != 1 and prior not in ("standard_normal", "logistic"):
         raise refuse("/temperature", show(request.temperature), f"1 for a model whose prior is {prior}")
     if request.truncation is not None and prior != "standard_normal":
         raise refuse("/truncation", show(request.truncation), f"none for a model whose prior is {prior}")
-    return secrets.randbelow(MAX_SAFE_INTEGER) if request.seed is None else request.seed
 
 
 def _array(call: Call, entry: EntryName, role: Role, field: str, value: list[Any] | Array) -> Array:
     at_most(call.max_rows, f"rows of /{field}", len(value))
     tensor = call.takes(entry, role)
-    return rows(value, tensor.row_shape, tensor.dtype, field)
+    return rows(value, tensor.row_shape, tensor.dtype, field, call.numeric)
 
 
 def _data(call: Call, field: str, value: list[Any] | Array) -> Array:
@@ -230,7 +231,7 @@ async def _end(call: Call, end: End, name: str, request: InterpolateRequest) -> 
 
 async def _code(call: Call, x: Array, request: InterpolateRequest) -> Array:
     """The code of one row, (1, ...); of a bijection one that leads back to the row."""
-    label = labels(call.manifest, ("encode",), request.label, 1)
+    label = _labels(call, ("encode",), request.label, 1)
     z = (await run(call, "encode", x, 1, label))["latent"]
     if call.manifest.grades.latents == "bijection":
         check_return(call, x, (await run(call, "decode", z, 1, label))["data"])
@@ -273,15 +274,12 @@ def _pictures(call: Call, fields: dict[str, Any], columns: int | None = None) ->
 # Rows of a seed
 
 
-async def _samples(
+def _samples(
     call: Call, request: SampleRequest, address: Address, count: int, label: Array | None, more: bool = False
-) -> Array:
-    codes = replace(
-        address,
-        scale=request.temperature,
-        truncation=math.inf if request.truncation is None else request.truncation,
-    )
-    return (await run(call, "decode", codes, count, label, address, admitted=more))["data"]
+) -> Coroutine[Any, Any, dict[Role, Array]]:
+    truncation = math.inf if request.truncation is None else request.truncation
+    codes = Address(address.seed, address.offset, noise.LATENT, request.temperature, 1, truncation)
+    return run(call, "decode", codes, count, label, address, admitted=more)
 
 
 async def _pieces(
@@ -293,11 +291,12 @@ async def _pieces(
     for done in range(0, request.n, step):
         count = min(step, request.n - done)
         label = request.label[done : done + count] if isinstance(request.label, list) else request.label
-        classes = labels(call.manifest, ("decode",), label, count)
+        classes = _labels(call, ("decode",), label, count)
         if done:
             await caller.pause(count)
-        piece = replace(call, deadline=time.monotonic() + patience_s)
-        yield await _samples(piece, request, Address(seed, request.offset + done), count, classes, done > 0)
+        piece = call._replace(deadline=time.monotonic() + patience_s)
+        address = Address(seed, request.offset + done)
+        yield (await _samples(piece, request, address, count, classes, done > 0))["data"]
 
 
 def _piece_rows(call: Call) -> int:

@@ -7,7 +7,6 @@ lanes, deadlines and counts as the verbs. What is refused has the protocol's for
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib.metadata import version as version_of
 from typing import Any, Final
 
@@ -132,7 +131,7 @@ def is_ours(path: str) -> bool:
 
 def refusal(error: ServiceError) -> Reply:
     """The answer that is a reason, in the protocol's form."""
-    return replace(problem(error), media=JSON, body=orjson.dumps({"error": error.detail}))
+    return problem(error)._replace(media=JSON, body=orjson.dumps({"error": error.detail}))
 
 
 # Inference --------------------------------------------------------------------------------------------------
@@ -161,7 +160,7 @@ class InferExchange(Exchange):
     def __init__(self, life: Lifecycle, scope: Scope, receive: Receive) -> None:
         super().__init__("infer", refusal, life, scope, receive)
 
-    async def _work(self, watch: Watch, patience_s: float) -> Reply:
+    async def _work(self, watch: Watch) -> Reply:
         engine, settings = self._life.engine(), self._life.settings
         sent = await self._body()
         watch.body_read()
@@ -171,8 +170,8 @@ class InferExchange(Exchange):
         plain = await inflated(sent, self._header(b"content-encoding"), int(settings.max_body_mb * 1e6))
         body = read_body(plain, self._header(HEADER_LENGTH) or None)
         wanted = _wanted(body.request, offer)
-        patience_s = _patience_s(body.request.parameters, patience_s)
-        call = self._call(engine, served, patience_s, settings.max_rows)
+        self._patience_s = _patience_s(body.request.parameters, self._patience_s)
+        call = self._call(engine, served, settings.max_rows)
         found = await offer.answer(call, _values(body, offer), _theirs(body.request.parameters))
         reply = await _reply(body.request, served, part, found, wanted)
         return await compressed(reply, self._header(b"accept-encoding"))
@@ -206,12 +205,8 @@ def _values(body: Body, offer: Offer) -> dict[str, Value]:
     }
     for name, port in ports.items():
         if name not in given and not port.optional:
-            raise refuse(f"/inputs/{name}", "missing", f"{port.datatype} of shape {_shape(port)}")
+            raise refuse(f"/inputs/{name}", "missing", f"{port.datatype} of shape {port.wording}")
     return given
-
-
-def _shape(port: Port) -> str:
-    return str(list(port.shape)).replace("-1", "n")
 
 
 def _wanted(request: InferRequest, offer: Offer) -> dict[str, bool]:

@@ -295,19 +295,24 @@ def _nested(shape: tuple[int, ...]) -> TypeAdapter[list[Any]]:
     return TypeAdapter(whole, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
-def rows(value: list[Any] | Array, shape: tuple[int, ...], dtype: DType, field: str) -> Array:
+def rows(
+    value: list[Any] | Array, shape: tuple[int, ...], dtype: DType, field: str, numeric: bool = False
+) -> Array:
     """Rows as the graph takes them, (B, *shape), contiguous.
 
     Args:
         value: nested lists of a JSON body, or the array of an npy body.
         shape: of one row, by the manifest.
         field: the name to blame.
+        numeric: whether lists are known to hold nothing but numbers, so that they need not be looked at.
 
     Raises:
         InvalidInput: for another shape, or a value that is no finite number of this dtype.
     """
     if isinstance(value, np.ndarray):
         return _cast(_checked(value, shape, field), dtype, field)
+    if numeric and dtype == "float32" and (array := _plain(value, shape)) is not None:
+        return array
     try:
         nested = _nested(shape).validate_python(value)
     except ValidationError as error:
@@ -318,6 +323,17 @@ def rows(value: list[Any] | Array, shape: tuple[int, ...], dtype: DType, field: 
     if dtype == "float32":
         return np.array(nested, dtype=np.float32)
     return _cast(np.array(nested, dtype=np.float64), dtype, field)
+
+
+def _plain(numbers: list[Any], shape: tuple[int, ...]) -> Array | None:
+    """The rows, if there is nothing to say against them."""
+    try:
+        array = np.array(numbers, np.float64)
+    except (ValueError, OverflowError):
+        return None
+    # If the sum of squares is so small, then so is every number.
+    small = array.shape[1:] == shape and np.vdot(array, array) < MAX_FLOAT32**2
+    return array.astype(np.float32) if small else None
 
 
 def _checked(array: Array, shape: tuple[int, ...], field: str) -> Array:

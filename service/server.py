@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from service.access import OpenToAll, check_host
 from service.app import create_app
 from service.callers import Callers
 from service.engine import Change, Engine
+from service.front import Front
 from service.keys import KeysError
 from service.lifecycle import Lifecycle
 from service.logs import set_up
@@ -33,6 +35,7 @@ from service.seat import Seat
 from service.settings import Settings
 from service.traces import TracesMissing
 
+GARBAGE: Final = 20_000  # objects between two collections: a request leaves none behind that need one
 LOG: Final = logging.getLogger("pushforward")
 _RELOADS: Final[set[asyncio.Task[Change]]] = set()
 
@@ -96,7 +99,7 @@ async def serve(settings: Settings, seat: Seat | None = None) -> int:
         app,
         host=settings.host,
         port=settings.port,
-        http="httptools",
+        http=Front,
         ws="none",
         lifespan="on",
         access_log=False,
@@ -114,7 +117,10 @@ async def serve(settings: Settings, seat: Seat | None = None) -> int:
     await server.serve(listeners(settings.host, settings.port) if seat else None)
     watching.cancel()
     log.flush()
-    return 1 if life.dead else 0
+    code = 1 if life.dead else 0
+    if life.stuck:  # the runtime would abort if it were taken down while it runs
+        os._exit(code)
+    return code
 
 
 def _take_what_is_new_at_sighup(life: Lifecycle, callers: Callers) -> None:
@@ -150,6 +156,7 @@ async def _announce_and_watch(server: Server, life: Lifecycle, seat: Seat | None
     # What is there now stays: a full collection would look at all of it, for 40 ms, again and again.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(GARBAGE)
     if not life.dead:
         _announce(_sentences(server, life.engine()), seat)
     await life.died()

@@ -1,6 +1,6 @@
 """Ends a request whose deadline has passed or whose caller hung up, by cancelling its task.
 
-Most requests are answered before this begins: until then it costs one timer.
+Most requests are answered before this begins: until then they lie together under one timer.
 """
 
 from __future__ import annotations
@@ -10,9 +10,32 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, Literal
 
-BEGIN_AFTER_S: Final = 0.005
+BEGIN_AFTER_S: Final = 0.025
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+
+class Watches:
+    """Requests that have just come, and are mostly answered before anyone has to look after them."""
+
+    def __init__(self) -> None:
+        self._young: list[Watch] = []
+        self._ripe: list[Watch] = []  # since the last round
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, watch: Watch) -> None:
+        """Begin to watch within one to two rounds, unless it is over by then."""
+        self._young.append(watch)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(BEGIN_AFTER_S, self._round)
+
+    def _round(self) -> None:
+        self._timer = None
+        old, self._ripe, self._young = self._ripe, self._young, []
+        if self._ripe:
+            self._timer = asyncio.get_running_loop().call_later(BEGIN_AFTER_S, self._round)
+        for watch in old:
+            watch.begin()
 
 
 class Watch:
@@ -22,57 +45,68 @@ class Watch:
         ended: why the task was cancelled, ``None`` if this did not do it.
     """
 
-    __slots__ = ("_begun", "_deadline", "_listener", "_loop", "_read", "_receive", "_task", "_timer", "ended")
+    __slots__ = ("_deadline", "_listener", "_over", "_read", "_receive", "_task", "_timer", "ended")
 
-    def __init__(self, receive: Receive, deadline: float) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def __init__(self, receive: Receive) -> None:
         self.ended: Literal["late", "hung up"] | None = None
-        self._task = task
-        self._loop = task.get_loop()
-        self._receive = receive
-        self._deadline = deadline
-        self._read = self._begun = False
+        self._task = asyncio.current_task()
+        self._receive: Receive | None = receive
+        self._read = self._over = False
+        self._timer: asyncio.TimerHandle | None = None
         self._listener: asyncio.Task[None] | None = None
-        self._timer = self._loop.call_later(min(BEGIN_AFTER_S, self._left_s()), self._begin)
 
-    def _left_s(self) -> float:
-        return max(0.0, self._deadline - time.monotonic())
+    def until(self, deadline: float, watches: Watches) -> None:
+        """The task may go on so long, on the monotonic clock."""
+        self._deadline = deadline
+        if deadline - time.monotonic() > 2 * BEGIN_AFTER_S:
+            watches.add(self)
+        else:
+            self.begin()
 
     def body_read(self) -> None:
         """From now on the next message can only be that the caller left."""
         self._read = True
-        if self._begun:
+        if self._timer is not None:
             self._listen()
 
     def forget_deadline(self) -> None:
         """The answer has begun; only a caller who leaves ends it."""
-        self._timer.cancel()
-        self._begun = True
+        self._rest()
         self._listen()
 
     def stop(self) -> None:
         """The answer is there."""
-        self._timer.cancel()
+        self._rest()
         if self._listener is not None:
             self._listener.cancel()
+        # It may lie among the young for a moment; all of its request with it would be much garbage.
+        self._task = self._receive = None
 
-    def _begin(self) -> None:
-        self._begun = True
-        self._timer = self._loop.call_later(self._left_s(), self._end, "late")
+    def begin(self) -> None:
+        """It takes a while."""
+        if self._over:
+            return
+        left_s = max(0.0, self._deadline - time.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(left_s, self._end, "late")
         if self._read:
             self._listen()
 
-    def _listen(self) -> None:
-        if self._listener is None:
-            self._listener = self._loop.create_task(self._until_gone())
+    def _rest(self) -> None:
+        """No deadline any more."""
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
 
-    async def _until_gone(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
+    def _listen(self) -> None:
+        if self._listener is None and self._receive is not None:
+            self._listener = asyncio.get_running_loop().create_task(self._until_gone(self._receive))
+
+    async def _until_gone(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
             pass
         self._end("hung up")
 
     def _end(self, reason: Literal["late", "hung up"]) -> None:
-        if self.ended is None:
+        if self.ended is None and self._task is not None:
             self.ended = reason
             self._task.cancel()

@@ -11,9 +11,8 @@ import asyncio
 import io
 import math
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
@@ -41,8 +40,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a verb found: members in the order of the contract, arrays still arrays.
 
     Attributes:
@@ -58,14 +56,13 @@ class Answer:
     columns: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A response ready to be sent."""
 
     status: int
     media: str
     body: bytes
-    headers: Headers = field(default_factory=list)
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
 
 def problem(error: ServiceError) -> Reply:
@@ -121,7 +118,7 @@ def _liking(offer: str, ranges: Sequence[tuple[str, float]]) -> tuple[float, int
 async def encode(answer: Answer, media: str) -> Reply:
     """Write an answer in the form that was asked for."""
     if media == JSON:
-        return Reply(200, JSON, await _json(answer.fields))
+        return Reply(200, JSON, await _json(answer))
     if media == NPZ:
         return Reply(200, NPZ, await asyncio.to_thread(npz, answer.fields))
     array = answer.fields[answer.main]
@@ -142,12 +139,13 @@ def npz(fields: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-async def _json(fields: dict[str, Any]) -> bytes:
-    large = [name for name, value in fields.items() if isinstance(value, np.ndarray) and _is_large(value)]
-    if large:
+async def _json(answer: Answer) -> bytes:
+    fields = answer.fields
+    if _is_large(fields[answer.main]):  # no other member is larger
         fields = dict(fields)
-        for name in large:
-            fields[name] = orjson.Fragment(await json_array(fields[name]))
+        for name, value in fields.items():
+            if isinstance(value, np.ndarray) and _is_large(value):
+                fields[name] = orjson.Fragment(await json_array(value))
     return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
 
 

@@ -274,11 +274,9 @@ def coded(root: Path, name: str = "coded", version: str = "1") -> Path:
 
 def poison(root: Path, name: str = "poison", version: str = "1") -> Path:
     """x = 2 z in one dimension; a row of -1 or less makes ONNX Runtime fail the whole batch."""
-    z, x = _tensor("z", "latent", 1), _tensor("x", "data", 1)
     constants: dict[str, Array] = {"edge": f32([-1]), "table": f32([2])}
     nodes = "bad = LessOrEqual(z, edge) i = Cast<to=7>(bad) t = Gather(table, i) x = Mul(z, t)"
-    graph = Graph((z,), (x,), nodes, constants, (f32([[0], [1]]),))
-    return write(root, version, _generator(name, 1, graph))
+    return write(root, version, _in_one_dimension(name, nodes, constants))
 
 
 def slow(root: Path, ms: float = 20.0, name: str = "slow", version: str = "1") -> Path:
@@ -300,6 +298,60 @@ def slow(root: Path, ms: float = 20.0, name: str = "slow", version: str = "1") -
     trial = 20
     times = max(1, round(trial * ms / 1000 / _seconds(turning(trial))))
     return write(root, version, _generator(name, 2, turning(times)))
+
+
+def crooked(root: Path, name: str = "crooked", version: str = "1") -> Path:
+    """x = z in one dimension, but rows of -1 or less are not in the output: its shape is wrong."""
+    constants: dict[str, Array] = {"edge": f32([-1]), "axis": i64([1])}
+    nodes = """
+        fine = Greater(z, edge) flags = Squeeze(fine, axis) x = Compress<axis=0>(z, flags)
+    """
+    return write(root, version, _in_one_dimension(name, nodes, constants))
+
+
+def endless(root: Path, name: str = "endless", version: str = "1") -> Path:
+    """x = z in one dimension, once a loop has ended; with a row of -1 or less it has 10^15 turns."""
+    constants: dict[str, Array] = {"edge": f32([-1]), "many": i64(10**15), "go": np.array(True)}
+    constants |= {"start": f32([0])}
+    nodes = """
+        bad = LessOrEqual(z, edge) flags = Cast<to=7>(bad) worst = ReduceMax<keepdims=0>(flags)
+        times = Mul(worst, many) end = Loop(times, go, start) <body = turn (int64 n, bool more, float[1] s)
+            => (bool again, float[1] t) { again = Identity(more) t = Sin(s) }>
+        x = Add(z, end)
+    """
+    return write(root, version, _in_one_dimension(name, nodes, constants))
+
+
+def hungry(root: Path, name: str = "hungry", version: str = "1") -> Path:
+    """x = z in one dimension, while every row of a run takes as many megabytes as the largest z is."""
+    constants: dict[str, Array] = {"none": f32(0), "floats": f32(1 << 18), "first": i64([0])}
+    constants |= {"one": i64([1]), "nought": f32([0])}
+    nodes = """
+        largest = ReduceMax<keepdims=0>(z) taken = Max(largest, none) each = Mul(taken, floats)
+        whole = Cast<to=7>(each) shape = Shape(z) rows = Gather(shape, first) room = Mul(rows, whole)
+        size = Add(room, one) space = ConstantOfShape(size) top = ReduceMax(space) x = Add(z, top)
+    """
+    return write(root, version, _in_one_dimension(name, nodes, constants, probe=(0, 0)))
+
+
+def _in_one_dimension(
+    name: str, nodes: str, constants: dict[str, Array], probe: tuple[float, float] = (0, 1)
+) -> Description:
+    z, x = _tensor("z", "latent", 1), _tensor("x", "data", 1)
+    return _generator(name, 1, Graph((z,), (x,), nodes, constants, (f32(probe).reshape(2, 1),)))
+
+
+def heavy(root: Path, width: int = 2048, name: str = "heavy", version: str = "1") -> Path:
+    """Two dimensions from two latents through a wide layer: every row costs the same, alone or in a crowd."""
+    z, x = _tensor("z", "latent", 2), _tensor("x", "data", 2)
+    dice = np.random.default_rng(0)
+    shapes = {"first": (2, width), "second": (width, width), "third": (width, 2)}
+    constants: dict[str, Array] = {
+        key: (dice.normal(size=shape) / shape[0] ** 0.5).astype(np.float32) for key, shape in shapes.items()
+    }
+    nodes = "a = MatMul(z, first) b = Tanh(a) c = MatMul(b, second) d = Tanh(c) x = MatMul(d, third)"
+    graph = Graph((z,), (x,), nodes, constants, (f32([[0, 0], [1, -1]]),))
+    return write(root, version, _generator(name, 2, graph))
 
 
 def _seconds(graph: Graph) -> float:

@@ -1,4 +1,4 @@
-"""What may be left out: on a laptop anything that is missing, under CI only what needs a GPU or MNIST.
+"""What may be left out: on a laptop anything that is missing, under CI only what needs a GPU, MNIST or root.
 
 A pytest plug-in, named in ``pyproject.toml``. On a laptop a skip is a line of the summary; under ``CI=true``
 it is a failure with the same sentence, because a green run there has to mean that everything ran.
@@ -13,7 +13,7 @@ import pytest
 
 STRICT = os.environ.get("CI", "").lower() in ("1", "true")
 # What a machine may lack, and cannot be given by installing something.
-LACKING = ("gpu", "mnist")
+LACKING = ("gpu", "mnist", "root")
 
 
 def _refuse(report: pytest.TestReport | pytest.CollectReport) -> None:

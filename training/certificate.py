@@ -315,16 +315,15 @@ def _log_abs_det(model: Model, inputs: Rows) -> np.ndarray:
 
 
 def _jacobian(model: Model, row: Rows) -> torch.Tensor:
-    """dz/dx of one row, (D, D): copy i of the row is asked for the gradient of z_i, many copies at once."""
-    size = row[0].size
-    parts = []
-    for chosen in torch.arange(size).split(64):
-        copies = len(chosen)
-        x, *rest = (torch.from_numpy(rows.repeat(copies, axis=0)) for rows in row)
-        x = x.double().requires_grad_()
-        z = model.encode(x, *rest)
-        total = z.reshape(copies, size)[torch.arange(copies), chosen].sum()
-        parts.append(torch.autograd.grad(total, x)[0].reshape(copies, size))
+    """dz/dx of one row, (D, D): the row is encoded once, and the gradients of many z_i go back at once."""
+    x, *rest = map(torch.from_numpy, row)
+    x = x.double().requires_grad_()
+    z = model.encode(x, *rest).flatten()
+    # Some at a time, for each holds as much memory as a row on its way through the model.
+    parts = [
+        torch.autograd.grad(z, x, directions, retain_graph=True, is_grads_batched=True)[0].flatten(1)
+        for directions in torch.eye(len(z), dtype=z.dtype).split(64)
+    ]
     return torch.cat(parts)
 
 

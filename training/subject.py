@@ -77,9 +77,9 @@ class Subject:
 
     @cached_property
     def double(self) -> Model:
-        """The eager model in float64."""
+        """The eager model in float64; its parameters stay, so that a gradient to a row is half the work."""
         assert self.model is not None
-        return copy.deepcopy(self.model).double()
+        return copy.deepcopy(self.model).double().requires_grad_(False)
 
 
 def draws(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from models.manifest import EntryName, Law, Manifest, Tensor
 from models.noise import FIXED, LAST, NOISE, Address, draw
-from models.scores import DEFAULT_K, bits_per_dim, log_mean_exp, statuses, typicality
+from models.scores import DEFAULT_K, judged
 from models.support import Bounds
 from training import Mistake
 from training.folder import checked, read_manifest
@@ -92,7 +92,7 @@ class Runner:
         for tensor in self.point.inputs:
             if tensor.role == "noise":
                 assert tensor.law is not None
-                inputs.append(_drawn(replace(source, stream=next(streams)), rows, tensor.law, tensor))
+                inputs.append(_drawn(source._replace(stream=next(streams)), rows, tensor.law, tensor))
             elif tensor.role == "label":
                 assert label is not None
                 inputs.append(label.astype(tensor.dtype).reshape(rows, *tensor.row_shape))
@@ -124,17 +124,9 @@ def score(runner: Runner, x: Array, label: Array | None, draws: Draws) -> Column
     inside = ~Bounds.of(manifest.data.support).violations(x).any(axis=1)
     if inside.any():
         log_w[inside] = _log_weights(runner, x[inside], None if label is None else label[inside], draws)
-    log_p, error = log_mean_exp(log_w)
-    comparable = calibration is not None and calibration.k == draws.k
-    held_out = np.array(calibration.scores) if calibration is not None and comparable else None
-    columns = {
-        "log_likelihood": log_p,
-        "bits_per_dim": bits_per_dim(manifest.data, log_p),
-        "standard_error": error if estimated else None,
-        "p_value": None if held_out is None else typicality(log_p, held_out),
-        "status": np.array(statuses(log_p, held_out), "U16"),
-    }
-    return {name: values for name, values in columns.items() if values is not None}
+    held_out = np.array(calibration.scores) if calibration and calibration.k == draws.k else None
+    said = judged(manifest.data, log_w, held_out, estimated)
+    return {**said, "status": np.array(said["status"], "U16")}
 
 
 def encode(runner: Runner, x: Array, label: Array | None) -> Columns:
@@ -146,7 +138,7 @@ def encode(runner: Runner, x: Array, label: Array | None) -> Columns:
 
 def sample(runner: Runner, rows: int, codes: Address, label: Array | None) -> Columns:
     """What ``/sample`` gives at an address: ``rows`` samples."""
-    outputs = runner(rows, codes, label, replace(codes, scale=1.0, truncation=math.inf))
+    outputs = runner(rows, codes, label, codes._replace(scale=1.0, truncation=math.inf))
     place = next(i for i, tensor in enumerate(runner.point.outputs) if tensor.role == "data")
     return {"samples": outputs[place]}
 
@@ -156,7 +148,7 @@ def _log_weights(runner: Runner, x: Array, label: Array | None, draws: Draws) ->
     place = next(i for i, tensor in enumerate(runner.point.outputs) if tensor.role == "log_weight")
     log_w = np.empty((len(x), draws.k))
     for i in range(draws.k):
-        source = replace(FIXED, seed=draws.seed, offset=i)
+        source = FIXED._replace(seed=draws.seed, offset=i)
         log_w[:, i] = runner(len(x), x, label, source)[place].reshape(len(x))
     return log_w
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,13 +87,14 @@ class Service:
     client: httpx.Client
 
     @classmethod
-    def start(cls, artifacts: Path, log: Path, **knobs: Any) -> Service:
-        """Start it without waiting; knobs are fields of its settings."""
+    def start(cls, artifacts: Path, log: Path, under: Sequence[str] = (), **knobs: Any) -> Service:
+        """Start it without waiting; knobs are fields of its settings, ``under`` is a command that runs it."""
         port = free_port()
         knobs = {"host": "127.0.0.1", "port": port, "artifacts": artifacts, **knobs}
         ours = {f"PUSHFORWARD_{name.upper()}": str(value) for name, value in knobs.items()}
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PUSHFORWARD_", "REDIS_"))}
-        running = Running([sys.executable, "-m", "service"], log, {**inherited, **ours})
+        command = [*under, sys.executable, "-m", "service"]
+        running = Running(command, log, {**inherited, **ours})
         url = f"http://127.0.0.1:{port}"
         return cls(running, url, httpx.Client(base_url=url, timeout=60))
 

@@ -90,7 +90,7 @@ def events(service: Service) -> list[dict[str, Any]]:
 
 
 def _asked(event: dict[str, Any]) -> bool:
-    """Is it of a request that the test made? A probe is told too, where it came before the service was ready."""
+    """Whether it is of a request that the test made: a probe is told too, where it came too early."""
     return event["event"] == "request" and not event["path"].startswith("/health/")
 
 

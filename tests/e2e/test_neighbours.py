@@ -6,9 +6,13 @@ import json
 import socket
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import Start
 from tests.e2e.load import Load
 from tests.e2e.processes import Service, until
+
+pytestmark = pytest.mark.chaos
 
 
 def _hang_up(service: Service, **fields: object) -> None:

@@ -25,6 +25,8 @@ from tests.e2e.conftest import Start
 from tests.e2e.load import Load
 from tests.e2e.processes import ROOT, Service, program, until
 
+pytestmark = pytest.mark.chaos
+
 Begin = Callable[..., "Pair"]
 ROWS = [[float(row), 1.0, 2.0] for row in range(40)]
 TAKEN = 3  # the exit code of a service whose port is taken

@@ -13,7 +13,7 @@ from tests.e2e.conftest import Start
 from tests.e2e.load import Load
 from tests.e2e.processes import Redis, Service, until
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.redis, pytest.mark.chaos]
 
 
 def _encode(service: Service, value: float) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import pytest
 from tests import graphs
 from tests.e2e.conftest import Start
 
+pytestmark = pytest.mark.chaos
+
 
 def _flip_a_byte(folder: Path) -> None:
     graph = folder / "decode.onnx"

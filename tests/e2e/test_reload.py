@@ -14,6 +14,8 @@ from tests.e2e.conftest import Start
 from tests.e2e.load import Load
 from tests.e2e.processes import Service, until
 
+pytestmark = pytest.mark.chaos
+
 
 def _by_signal(service: Service) -> None:
     service.running.signal(signal.SIGHUP)

@@ -14,6 +14,8 @@ from tests.e2e.conftest import Start
 from tests.e2e.load import Load
 from tests.e2e.processes import until
 
+pytestmark = pytest.mark.chaos
+
 CALLERS = 16
 
 

@@ -21,6 +21,7 @@ from typing import Final
 import pytest
 from markdown_it import MarkdownIt
 
+from benchmarks.__main__ import parser as benchmarks_parser
 from pushforward_client.cli import parser as client_parser
 from service.__main__ import parser as service_parser
 from tests.e2e.processes import ROOT, Service
@@ -34,10 +35,11 @@ COMMAND: Final = re.compile(
     r"^\s*(\$ |curl |python |pip |make |docker |kubectl |pushforward |git |export )", re.MULTILINE
 )
 WRITTEN: Final = {"_build", "reference"}  # by make docs
-VERBS: Final = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+VERBS: Final = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
 PARSERS: Final = {
     ("python", "-m", "training"): training_parser(),
     ("python", "-m", "service"): service_parser(),
+    ("python", "-m", "benchmarks"): benchmarks_parser(),
     ("pushforward",): client_parser(),
 }
 

@@ -3,42 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
+from functools import wraps
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from pushforward_client import calls
-from pushforward_client.answers import Likelihood, Model, Walk
-from pushforward_client.calls import Ask, End, Flow, Label
-from pushforward_client.client import drawn_seed
-from pushforward_client.download import Download, Wanted
+from pushforward_client.calls import Ask, Flow, Label
+from pushforward_client.download import Download, Wanted, drawn_seed
 from pushforward_client.errors import PushforwardError
-from pushforward_client.latents import Latents
 from pushforward_client.partial import Partial, Progress
 from pushforward_client.patience import Attempts, Patience
 from pushforward_client.transport import BROKEN, checked, connection, ours, request
 
 Array = NDArray[Any]
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class AsyncClient:
-    """A service, asked by coroutines.
+def _asked(
+    flow: Callable[P, Flow[T]],
+) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
+    """A call as a method, whose parameters and documentation are the call's."""
 
-    Whatever breaks, and whatever passes by itself (a full queue, a restart), is asked again until patience
-    ends; that is safe because every call is a pure function of what is sent. To be closed, or used in an
-    ``async with``.
+    @wraps(flow)
+    async def method(client: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await client._run(flow(*args, **kwargs))
+
+    method.__signature__ = calls.method_signature(flow)  # type: ignore[attr-defined]
+    return method
+
+
+class AsyncClient:
+    """A service, asked by coroutines; to be closed, or used in an ``async with``.
 
     Args:
-        url: of the service; ``PUSHFORWARD_URL`` or http://127.0.0.1:8000 if absent.
-        key: for services that ask for one; ``PUSHFORWARD_KEY`` if absent.
-        patience: how long to wait, and how often to ask again.
-        transport: another way to the service than a socket.
+        url, key, patience, transport: as of :class:`~pushforward_client.client.Client`.
     """
 
     def __init__(
@@ -51,13 +56,14 @@ class AsyncClient:
         self._http = httpx.AsyncClient(transport=transport, **connection(url, key))
         self._patience = patience
 
-    async def models(self) -> list[Model]:
-        """All models, by their newest versions."""
-        return await self._run(calls.models())
-
-    async def describe(self, model: str, version: str | None = None) -> Model:
-        """One model, with everything that the service says of it in ``about``."""
-        return await self._run(calls.describe(model, version))
+    models = _asked(calls.models)
+    describe = _asked(calls.describe)
+    encode = _asked(calls.encode)
+    decode = _asked(calls.decode)
+    reconstruct = _asked(calls.reconstruct)
+    interpolate = _asked(calls.interpolate)
+    loglik = _asked(calls.loglik)
+    picture = _asked(calls.picture)
 
     def sample(
         self,
@@ -74,67 +80,6 @@ class AsyncClient:
         known = drawn_seed() if seed is None else seed
         wanted = Wanted(model, n, known, offset, temperature, truncation, calls.plain(label), version)
         return AsyncSamples(self, wanted, seed_named=seed is not None)
-
-    async def encode(
-        self, model: str, inputs: ArrayLike, label: Label | None = None, version: str | None = None
-    ) -> Latents:
-        """The codes of rows."""
-        return await self._run(calls.encode(model, inputs, label, version))
-
-    async def decode(
-        self,
-        model: str,
-        latents: Latents | Sequence[str] | ArrayLike,
-        label: Label | None = None,
-        version: str | None = None,
-    ) -> Array:
-        """The samples of codes, given as latents, as ids or as numbers."""
-        return await self._run(calls.decode(model, latents, label, version))
-
-    async def reconstruct(
-        self,
-        model: str,
-        inputs: ArrayLike,
-        label: Label | None = None,
-        directions: Mapping[str, float] | None = None,
-        version: str | None = None,
-    ) -> Array:
-        """Rows through their codes and back, moved along directions on the way."""
-        return await self._run(calls.reconstruct(model, inputs, label, directions, version))
-
-    async def interpolate(
-        self,
-        model: str,
-        start: End,
-        end: End,
-        steps: int = 8,
-        path: str | None = None,
-        label: Label | None = None,
-        directions: Mapping[str, float] | None = None,
-        version: str | None = None,
-    ) -> Walk:
-        """A walk between two codes; an end is a code, an :class:`Address`, an id, or a row of data."""
-        return await self._run(calls.interpolate(model, start, end, steps, path, label, directions, version))
-
-    async def loglik(
-        self,
-        model: str,
-        inputs: ArrayLike,
-        k: int | None = None,
-        seed: int | None = None,
-        label: Label | None = None,
-        version: str | None = None,
-    ) -> Likelihood:
-        """The log-likelihood of rows, or an estimate of it with its error, in nats."""
-        return await self._run(calls.loglik(model, inputs, k, seed, label, version))
-
-    async def picture(self, verb: str, model: str, **fields: Any) -> bytes:
-        """What a verb answers, drawn by the service as a grid of pictures: the bytes of a PNG.
-
-        Args:
-            fields: as the HTTP contract names them.
-        """
-        return await self._run(calls.picture(verb, model, fields))
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -179,8 +124,8 @@ class AsyncClient:
                 await asyncio.sleep(attempts.pause_s(ours(error)))
 
     async def _stream(self, download: Download, attempts: Attempts) -> AsyncGenerator[Array, None]:
-        response = await self._http.send(request(self._http, download.ask(), attempts), stream=True)
-        try:
+        asked = request(self._http, download.ask(), attempts)
+        async with aclosing(await self._http.send(asked, stream=True)) as response:
             if response.status_code != 200:
                 await response.aread()
             download.begin(checked(response).headers)
@@ -190,16 +135,10 @@ class AsyncClient:
             for rows in download.take():
                 yield rows
             download.end()
-        finally:
-            await response.aclose()
 
 
 class AsyncSamples:
-    """The rows of an address: iterate over them some thousands at a time, hold them, save them or see them.
-
-    Attributes:
-        wanted: the address.
-    """
+    """The rows of an address, as :class:`~pushforward_client.client.Samples`, in an ``async for``."""
 
     def __init__(self, client: AsyncClient, wanted: Wanted, seed_named: bool = True) -> None:
         self._client = client
@@ -227,19 +166,7 @@ class AsyncSamples:
         return await self._client.picture("sample", fields.pop("model"), **fields)
 
     async def save(self, path: str | Path, progress: Progress = lambda rows: None) -> Wanted:
-        """Write the rows into an npy file; one that was begun before is gone on with.
-
-        Until it is complete it is called ``<path>.part``, with its address beside it.
-
-        Args:
-            progress: told the number of rows, whenever some are written; first those that were there.
-
-        Returns:
-            The address of the rows, with the version of the model.
-
-        Raises:
-            Unresumable: if what was begun there is another download.
-        """
+        """As :meth:`~pushforward_client.client.Samples.save`."""
         with Partial(Path(path), self.wanted, self._seed_named) as partial:
             download = Download(partial.wanted, partial.rows)
             progress(partial.rows)

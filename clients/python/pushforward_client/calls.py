@@ -1,16 +1,17 @@
 """The calls, without a network: what is asked, and how the answers are read.
 
-Each call is a generator that yields what to ask and is sent the response, so that the two clients, which
-wait in different ways, share every line of it. Rows are asked for in slices, which is exact because the
-answer for a row does not depend on the others.
+Each call is a generator that yields what to ask and is sent the response. The two clients, which wait in
+different ways, make their methods of these functions, so that parameters and documentation stand here alone.
+Rows are asked for in slices, which is exact because the answer for a row does not depend on the others.
 """
 
 from __future__ import annotations
 
+import inspect
 import io
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias, TypeGuard, TypeVar
+from typing import Any, Final, TypeAlias, TypeGuard, TypeVar, get_args
 
 import httpx
 import numpy as np
@@ -68,6 +69,14 @@ class Ask:
 Flow: TypeAlias = Generator[Ask, httpx.Response, T]
 
 
+def method_signature(flow: Callable[..., Flow[Any]]) -> inspect.Signature:
+    """What ``help`` says of a method that runs a call: it gives what the call ends with."""
+    said = inspect.signature(flow, eval_str=True)
+    _, _, answer = get_args(said.return_annotation)
+    client = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    return said.replace(parameters=[client, *said.parameters.values()], return_annotation=answer)
+
+
 def models() -> Flow[list[Model]]:
     """All models, by their newest versions."""
     found = _json((yield Ask("/models", JSON, method="GET")))
@@ -75,7 +84,7 @@ def models() -> Flow[list[Model]]:
 
 
 def describe(model: str, version: str | None = None) -> Flow[Model]:
-    """One model, with everything that the service says of it."""
+    """One model, with everything that the service says of it in ``about``."""
     return _model(_json((yield Ask(f"/models/{model}", JSON, {"version": version}, method="GET"))))
 
 
@@ -105,7 +114,7 @@ def decode(
     label: Label | None = None,
     version: str | None = None,
 ) -> Flow[Array]:
-    """The samples of codes, given as latents, ids or numbers."""
+    """The samples of codes, given as latents, as ids or as numbers."""
     strengths: Mapping[str, float] | None = None
     if isinstance(latents, Latents):
         version = _same_space(model, latents, version)
@@ -151,7 +160,7 @@ def interpolate(
     directions: Mapping[str, float] | None = None,
     version: str | None = None,
 ) -> Flow[Walk]:
-    """A walk between two codes; an end is a code, an address, an id, or a row of data."""
+    """A walk between two codes; an end is a code, an :class:`Address`, an id, or a row of data."""
     for point in (start, end):
         if isinstance(point, Latents):
             version = _same_space(model, point, version)
@@ -169,7 +178,7 @@ def loglik(
     label: Label | None = None,
     version: str | None = None,
 ) -> Flow[Likelihood]:
-    """The log-likelihood of rows, or an estimate of it with its error."""
+    """The log-likelihood of rows, or an estimate of it with its error, in nats."""
     parts = []
     for rows, classes in slices(inputs, label, MAX_DRAWS // max(1, k or 1)):
         fields = {"model": model, "k": k, "seed": seed, "label": classes, "version": version}
@@ -193,8 +202,12 @@ def loglik(
     )
 
 
-def picture(verb: str, model: str, fields: Mapping[str, Any]) -> Flow[bytes]:
-    """What a verb answers, as the service draws it: a grid of pictures, PNG."""
+def picture(verb: str, model: str, **fields: Any) -> Flow[bytes]:
+    """What a verb answers, drawn by the service as a grid of pictures: the bytes of a PNG.
+
+    Args:
+        fields: as the HTTP contract names them.
+    """
     drawn = {name: _drawable(name, value) for name, value in fields.items()}
     response = yield Ask(f"/{verb}", PNG, {"model": model, **drawn})
     if not response.content.startswith(b"\x89PNG"):

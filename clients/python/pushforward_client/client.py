@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import wraps
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from pushforward_client import calls
-from pushforward_client.answers import Likelihood, Model, Walk
-from pushforward_client.calls import Ask, End, Flow, Label
-from pushforward_client.download import Download, Wanted
+from pushforward_client.calls import Ask, Flow, Label
+from pushforward_client.download import Download, Wanted, drawn_seed
 from pushforward_client.errors import PushforwardError
-from pushforward_client.latents import Latents
 from pushforward_client.partial import Partial, Progress
 from pushforward_client.patience import Attempts, Patience
 from pushforward_client.transport import BROKEN, checked, connection, ours, request
 
-LAST_SEED: Final = 2**53 - 1
-
 Array = NDArray[Any]
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def drawn_seed() -> int:
-    """A seed for a caller who names none; drawn here, so that a download knows its address from the start."""
-    return secrets.randbelow(LAST_SEED + 1)
+def _asked(flow: Callable[P, Flow[T]]) -> Callable[Concatenate[Client, P], T]:
+    """A call as a method, whose parameters and documentation are the call's."""
+
+    @wraps(flow)
+    def method(client: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return client._run(flow(*args, **kwargs))
+
+    method.__signature__ = calls.method_signature(flow)  # type: ignore[attr-defined]
+    return method
 
 
 class Client:
@@ -57,13 +61,14 @@ class Client:
         self._http = httpx.Client(transport=transport, **connection(url, key))
         self._patience = patience
 
-    def models(self) -> list[Model]:
-        """All models, by their newest versions."""
-        return self._run(calls.models())
-
-    def describe(self, model: str, version: str | None = None) -> Model:
-        """One model, with everything that the service says of it in ``about``."""
-        return self._run(calls.describe(model, version))
+    models = _asked(calls.models)
+    describe = _asked(calls.describe)
+    encode = _asked(calls.encode)
+    decode = _asked(calls.decode)
+    reconstruct = _asked(calls.reconstruct)
+    interpolate = _asked(calls.interpolate)
+    loglik = _asked(calls.loglik)
+    picture = _asked(calls.picture)
 
     def sample(
         self,
@@ -80,67 +85,6 @@ class Client:
         known = drawn_seed() if seed is None else seed
         wanted = Wanted(model, n, known, offset, temperature, truncation, calls.plain(label), version)
         return Samples(self, wanted, seed_named=seed is not None)
-
-    def encode(
-        self, model: str, inputs: ArrayLike, label: Label | None = None, version: str | None = None
-    ) -> Latents:
-        """The codes of rows."""
-        return self._run(calls.encode(model, inputs, label, version))
-
-    def decode(
-        self,
-        model: str,
-        latents: Latents | Sequence[str] | ArrayLike,
-        label: Label | None = None,
-        version: str | None = None,
-    ) -> Array:
-        """The samples of codes, given as latents, as ids or as numbers."""
-        return self._run(calls.decode(model, latents, label, version))
-
-    def reconstruct(
-        self,
-        model: str,
-        inputs: ArrayLike,
-        label: Label | None = None,
-        directions: Mapping[str, float] | None = None,
-        version: str | None = None,
-    ) -> Array:
-        """Rows through their codes and back, moved along directions on the way."""
-        return self._run(calls.reconstruct(model, inputs, label, directions, version))
-
-    def interpolate(
-        self,
-        model: str,
-        start: End,
-        end: End,
-        steps: int = 8,
-        path: str | None = None,
-        label: Label | None = None,
-        directions: Mapping[str, float] | None = None,
-        version: str | None = None,
-    ) -> Walk:
-        """A walk between two codes; an end is a code, an :class:`Address`, an id, or a row of data."""
-        return self._run(calls.interpolate(model, start, end, steps, path, label, directions, version))
-
-    def loglik(
-        self,
-        model: str,
-        inputs: ArrayLike,
-        k: int | None = None,
-        seed: int | None = None,
-        label: Label | None = None,
-        version: str | None = None,
-    ) -> Likelihood:
-        """The log-likelihood of rows, or an estimate of it with its error, in nats."""
-        return self._run(calls.loglik(model, inputs, k, seed, label, version))
-
-    def picture(self, verb: str, model: str, **fields: Any) -> bytes:
-        """What a verb answers, drawn by the service as a grid of pictures: the bytes of a PNG.
-
-        Args:
-            fields: as the HTTP contract names them.
-        """
-        return self._run(calls.picture(verb, model, fields))
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -184,8 +128,8 @@ class Client:
                 time.sleep(attempts.pause_s(ours(error)))
 
     def _stream(self, download: Download, attempts: Attempts) -> Iterator[Array]:
-        response = self._http.send(request(self._http, download.ask(), attempts), stream=True)
-        try:
+        asked = request(self._http, download.ask(), attempts)
+        with closing(self._http.send(asked, stream=True)) as response:
             if response.status_code != 200:
                 response.read()
             download.begin(checked(response).headers)
@@ -193,8 +137,6 @@ class Client:
                 yield from download.feed(data)
             yield from download.take()
             download.end()
-        finally:
-            response.close()
 
 
 class Samples:

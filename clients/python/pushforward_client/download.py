@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
@@ -19,8 +20,14 @@ from pushforward_client.calls import NPY, Ask
 from pushforward_client.errors import UnexpectedAnswer, Unreachable
 
 CHUNK_BYTES: Final = 1 << 20
+LAST_SEED: Final = 2**53 - 1
 
 Array = NDArray[Any]
+
+
+def drawn_seed() -> int:
+    """A seed for a caller who names none; drawn here, so that a download knows its address from the start."""
+    return secrets.randbelow(LAST_SEED + 1)
 
 
 @dataclass(frozen=True, slots=True)

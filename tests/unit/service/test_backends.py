@@ -126,6 +126,15 @@ def test_on_a_cpu_a_row_has_the_same_bits_in_any_crowd(deep: OnnxGraph, picks: l
     assert [row.tobytes() for row in crowd] == [alone[i] for i in picks]
 
 
+@pytest.mark.parametrize(
+    ("build", "steady"), [(graphs.heavy, True), (graphs.slow, False), (graphs.endless, False)]
+)
+def test_a_graph_with_a_loop_may_take_for_ever(
+    tmp_path: Path, build: Callable[[Path], Path], steady: bool
+) -> None:
+    assert opened(build(tmp_path))[1].steady is steady
+
+
 # TorchScript ----------------------------------------------------------------------------------------------
 
 
@@ -156,6 +165,21 @@ def test_torchscript_runs_also_on_rows_that_may_not_be_written_to() -> None:
     rows = np.arange(15, dtype=np.float32).reshape(5, 3)
     rows.flags.writeable = False
     np.testing.assert_array_equal(graph([rows])[0], rows * 2 + 1)
+
+
+def test_a_torchscript_graph_with_a_loop_may_take_for_ever() -> None:
+    torch = pytest.importorskip("torch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        turning = torch.jit.script(_turned)  # where what has no type is a tensor
+    assert TorchScriptGraph(traced(lambda x: x * 2), "cpu", 1).steady
+    assert not TorchScriptGraph(traced(turning), "cpu", 1).steady
+
+
+def _turned(x):  # type: ignore[no-untyped-def]
+    while bool(x.max() > 1):
+        x = x / 2
+    return x
 
 
 def test_an_output_never_shares_the_memory_of_an_input() -> None:

@@ -55,6 +55,17 @@ def test_a_batch_that_takes_long_is_not_doubled() -> None:
     assert device._ms(32) > LONGEST_BATCH_MS
 
 
+@pytest.mark.parametrize("during", [4, 64, 256])
+def test_a_processor_that_others_use_for_a_moment_does_not_make_batches_small(during: int) -> None:
+    def ms(size: int) -> float:
+        return 30.0 if size == during and device.runs.count(size) <= 1 + RUNS else 1 + 0.001 * size
+
+    device = Device(ms)
+    costs = device.costs()
+    assert costs.max_rows == 256
+    assert costs.ms_of(during) == pytest.approx(1 + 0.001 * during + HANDOVER_MS)
+
+
 def test_what_does_not_fit_into_memory_is_not_offered() -> None:
     assert Device(lambda size: 1.0, memory_rows=20).costs().sizes == (1, 2, 4, 8, 16)
     with pytest.raises(OutOfMemory):

@@ -22,7 +22,7 @@ from service.backends import DeviceLost, GraphError, OnnxGraph, OutOfMemory
 from service.batch import Stage
 from service.costs import Costs
 from service.errors import DeadlinePassed, Draining, EngineDead, QueueFull
-from service.lane import Lane, Rows, Worker
+from service.lane import RELIEF_S, Lane, Rows, Worker
 from tests import graphs
 
 Array = NDArray[Any]
@@ -321,6 +321,79 @@ async def test_a_job_larger_than_the_queue_is_taken_and_leaves_room_for_small_on
     bench.assert_idle()
 
 
+@looped
+async def test_who_would_wait_past_the_deadline_is_refused_at_once() -> None:
+    bench = Bench(ms=(8.0,) * 4)  # a row costs a millisecond
+    await bench.ask(0)
+    await bench.ask(*range(100))
+    hasty, patient = await bench.ask(*range(100), deadline=0.2), await bench.ask(*range(100), deadline=1)
+    assert isinstance(hasty.exception(), QueueFull)
+    assert "may take 403 ms; the deadline is in 200 ms" in str(hasty.exception())
+    assert hasty.exception().extra["retry_after_s"] == pytest.approx(0.203)  # type: ignore[union-attr]
+    assert bench.losses == [("queue_full", 100)]
+    await bench.finish()
+    assert len(values_of(patient)) == 100
+    bench.assert_idle()
+
+
+@looped
+async def test_a_single_row_does_not_wait_for_all_of_a_large_job_and_is_not_refused_for_it() -> None:
+    bench = Bench(ms=(8.0,) * 4)
+    await bench.ask(0)
+    await bench.ask(*range(100_000))
+    single = await bench.ask(1, deadline=0.01)
+    await bench.step()
+    await bench.step()
+    assert values_of(single) == [2]
+
+
+@looped
+async def test_an_idle_lane_tries_whatever_the_deadline() -> None:
+    bench = Bench(ms=(8.0,) * 4)
+    for _ in range(50):
+        task = await bench.ask(*range(8), deadline=bench.now + 0.001)
+        bench.now += 0.5  # the device takes far longer than it should, so it is thought to be slow
+        await bench.finish()
+        assert len(values_of(task)) == 8
+
+
+@looped
+async def test_a_device_that_has_become_slower_admits_less() -> None:
+    bench = Bench(ms=(8.0,) * 4)
+
+    async def admits() -> bool:
+        await bench.ask(0)
+        task = await bench.ask(*range(40), deadline=bench.now + 0.1)
+        admitted = not task.done()
+        task.cancel()
+        await bench.finish()
+        return admitted
+
+    assert await admits()
+    for took_s in [0.024] * 20:
+        await bench.ask(*range(8))
+        bench.now += took_s
+        await bench.step()
+    assert not await admits()
+    for took_s in [0.008] * 40:
+        await bench.ask(*range(8))
+        bench.now += took_s
+        await bench.step()
+    assert await admits()
+
+
+@looped
+async def test_who_cannot_be_answered_in_time_gives_way_to_who_can() -> None:
+    bench = Bench(ms=(100.0,) * 4)
+    await bench.ask(0)
+    doomed, patient = await bench.ask(1, deadline=0.15), await bench.ask(2, deadline=1)
+    bench.now = 0.1
+    await bench.finish()
+    assert isinstance(doomed.exception(), DeadlinePassed)
+    assert values_of(patient) == [4]
+    assert bench.batches == [[0], [2]]
+
+
 # Deadlines and callers who leave --------------------------------------------------------------------------
 
 
@@ -445,6 +518,41 @@ async def test_out_of_memory_halves_the_batches_from_then_on_and_nobody_is_faile
     await bench.ask(*range(20))
     await bench.finish()
     assert max(len(batch) for batch in bench.batches[seen:]) == 2
+    bench.assert_idle()
+
+
+@looped
+async def test_memory_that_is_there_again_is_used_again() -> None:
+    bench = Bench()
+    bench.memory_rows = 3
+    await bench.ask(*range(8))
+    await bench.finish()
+    bench.memory_rows = 8
+    for now, largest in ((RELIEF_S - 1, 2), (RELIEF_S + 1, 8)):
+        bench.now = now
+        await bench.ask(*range(8))
+        await bench.finish()
+        assert len(bench.batches[-1]) == largest
+    bench.assert_idle()
+
+
+@looped
+async def test_a_row_that_takes_all_memory_costs_one_row_and_leaves_batches_as_they_were() -> None:
+    bench = Bench()
+    graph = bench._graph
+
+    def greedy(inputs: Sequence[Array]) -> Sequence[Array]:
+        if 7 in inputs[0]:
+            raise OutOfMemory("no room")
+        return graph(inputs)
+
+    bench._graph = greedy  # type: ignore[assignment]
+    task = await bench.ask(*range(8))
+    await bench.finish()
+    assert list(task.result().failed) == [7]
+    await bench.ask(*range(10, 18))
+    await bench.finish()
+    assert len(bench.batches[-1]) == 8
     bench.assert_idle()
 
 

@@ -45,13 +45,12 @@ class Plain:
         self.manifest = manifest
         self.artifact = Artifact()
         self.scores = NoObserver()
+        self.worked_out: dict[type, Any] = {}
         self.asked: list[tuple[str, int]] = []
         self.fails: dict[int, str] = {}
         self._entries = entries
 
-    async def run(
-        self, entry: str, inputs: Any, *, rows: int, deadline: float, admitted: bool = False
-    ) -> Rows:
+    async def run(self, entry: str, inputs: Any, rows: int, deadline: float, admitted: bool = False) -> Rows:
         self.asked.append((entry, rows))
         await asyncio.sleep(0)
         tensors = self.manifest.entry_points[entry].inputs  # type: ignore[index]
@@ -61,7 +60,7 @@ class Plain:
             else value
             for tensor, value in zip(tensors, inputs, strict=True)
         ]
-        return Rows(self._entries[entry](*arrays), self.fails, 0.0)
+        return Rows(self._entries[entry](*arrays), self.fails, 0.0, 0.0)
 
 
 class Uncounted:
