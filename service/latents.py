@@ -31,7 +31,7 @@ from service.near import Near
 from service.siblings import Message, Siblings
 
 REDIS_TIMEOUT_S: Final = 0.05
-SIBLING_TIMEOUT_S: Final = 0.05
+SIBLING_TIMEOUT_S: Final = 0.25  # no Redis that rests: who is busy must not be taken for one who has nothing
 COOL_DOWN_S: Final = 1.0
 CONNECTIONS: Final = 32
 SLICE_KEYS: Final = 256  # keys of one round trip, and rows between two pauses

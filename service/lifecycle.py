@@ -46,6 +46,7 @@ class Lifecycle:
         self.opened = asyncio.Event()
         self.failure: Exception | None = None
         self._engine: Engine | None = None
+        self._all_ready = seat is None or seat.again
         self._in_flight = 0
         self._stopping = False
         self._refusing = False
@@ -110,7 +111,15 @@ class Lifecycle:
         """Why callers should go elsewhere, ``None`` if they need not."""
         if self._engine is None:
             return "the models are still being loaded"
-        return "the process is stopping" if self._stopping else self._engine.trouble
+        if self._stopping:
+            return "the process is stopping"
+        if not self._all_ready:
+            return "other processes of the service still load the models"
+        return self._engine.trouble
+
+    def all_are_ready(self) -> None:
+        """The other processes that were started with this one can answer too: who asks next may meet them."""
+        self._all_ready = True
 
     async def reload(self) -> Change:
         """Take new versions of models, and let go of removed ones, as soon as those of before are open."""
@@ -124,6 +133,8 @@ class Lifecycle:
             return await self.reload()
         asking = self._siblings.ask("reload", Message(None), RELOAD_S)
         ours, answers = await asyncio.gather(self.reload(), asking)
+        if silent := self._siblings.others - answers.keys():
+            LOG.warning("of processes %s nobody knows yet whether they have reloaded", sorted(silent))
         return merged([ours, *(Change(**answer.value) for answer in answers.values())])
 
     async def _tell_reloaded(self) -> Message:
