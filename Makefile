@@ -36,7 +36,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check train bench bench-peers docs clean demo servers load
+.PHONY: help serve test chaos soak check train bench bench-peers docs clean demo servers load
 
 help: ## list these verbs
 	@echo "Pushforward: train generative models, export them, serve them."; echo
@@ -50,6 +50,13 @@ serve: demo ## train the demo models that are missing, then serve on HOST:PORT
 test: check servers ## run the checks and every test that this machine can run
 	@echo "→ Testing"
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+
+chaos: $(TESTABLE) servers ## every scenario in which something goes wrong while callers call, by name
+	@echo "→ Making things go wrong (a quarter of an hour)"
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -v -s -m chaos
+
+soak: $(TESTABLE) servers ## half an hour of mixed traffic with a fault every minute; every answer is checked
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.load.soak
 
 check: $(TESTABLE) ## format, lint, types, import contracts, deploy files
 	@echo "→ Checking"

@@ -98,10 +98,9 @@ class Connection(asyncio.Protocol):
         if end < 0:
             return
         status, headers = _head(bytes(self._got[:end]))
-        size = int(headers["content-length"])
-        if len(self._got) - end - 4 >= size:
-            body = bytes(self._got[end + 4 : end + 4 + size])
-            self._got.clear()
+        body = _body(memoryview(self._got)[end + 4 :], headers)
+        if body is not None:
+            self._got = bytearray()
             self._done(Answer(status, headers, body))
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -116,3 +115,24 @@ def _head(head: bytes) -> tuple[int, dict[str, str]]:
     first, *lines = head.decode("latin1").split("\r\n")
     pairs = (line.split(":", 1) for line in lines)
     return int(first.split(" ")[1]), {name.strip().lower(): value.strip() for name, value in pairs}
+
+
+def _body(got: memoryview, headers: dict[str, str]) -> bytes | None:
+    """The whole body, ``None`` while some of it has not come."""
+    if headers.get("transfer-encoding") == "chunked":
+        return _chunks(bytes(got)) if got[-7:] == b"\r\n0\r\n\r\n" else None
+    size = int(headers["content-length"])
+    return bytes(got[:size]) if len(got) >= size else None
+
+
+def _chunks(said: bytes) -> bytes | None:
+    """What the chunks carry, ``None`` if the last is not the end of all."""
+    place, parts = 0, list[bytes]()
+    while place < len(said):
+        end = said.index(b"\r\n", place)
+        size = int(said[place:end], 16)
+        if size == 0:
+            return b"".join(parts)
+        parts.append(said[end + 2 : end + 2 + size])
+        place = end + 2 + size + 2
+    return None
