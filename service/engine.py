@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from service.batch import Input, Rows, Stage
 from service.costs import Costs, measure
 from service.errors import CapabilityAbsent, UnknownModel, UnknownVersion
 from service.lane import Lane, NoObserver, Observer, ScoreObserver, Worker
+from service.seeds import BITS
 from service.settings import Settings
 
 Key = tuple[str, str]  # name and version
@@ -88,6 +90,11 @@ class Served:
         if lane is None:
             raise CapabilityAbsent(f"{self.name} has no {entry}; it has {', '.join(self._lanes)}")
         return lane.submit(inputs, rows, deadline, admitted)
+
+    def seed(self, rows: int) -> int:
+        """A seed for so many samples whose caller has named none."""
+        lane = self._lanes.get("decode")
+        return lane.seeds.take() if rows == 1 and lane and lane.seeds else random.getrandbits(BITS)
 
     @property
     def lanes(self) -> tuple[Lane, ...]:

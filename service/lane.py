@@ -27,6 +27,7 @@ from service.backends import DeviceLost, OutOfMemory
 from service.batch import Input, Job, Outputs, Piece, Rows, Stage
 from service.costs import SHORT_MS, Costs
 from service.errors import DeadlinePassed, Draining, EngineDead, QueueFull, ServiceError
+from service.seeds import Seeds
 
 __all__ = ["Lane", "LaneObserver", "NoObserver", "Observer", "Rows", "ScoreObserver", "Worker"]
 
@@ -197,6 +198,11 @@ class Lane:
         self._mended = False  # whether the last batch was a part of a broken one
         self._end: tuple[Reason, Callable[[], ServiceError]] | None = None
         self._quiet = asyncio.Event()
+
+    @property
+    def seeds(self) -> Seeds | None:
+        """Of the codes that the entry point takes, if it takes codes."""
+        return self._stage.seeds
 
     @property
     def waiting(self) -> int:

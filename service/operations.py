@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from functools import partial
@@ -184,7 +183,7 @@ def _seed(call: Call, request: SampleRequest) -> int:
         raise refuse("/offset", show(request.offset), f"offset + n up to {MAX_SAFE_INTEGER}")
     if request.temperature != 1 or request.truncation is not None:
         _check_spread(call, request)
-    return random.getrandbits(53) if request.seed is None else request.seed
+    return call.served.seed(request.n) if request.seed is None else request.seed
 
 
 def _check_spread(call: Call, request: SampleRequest) -> None:
