@@ -13,7 +13,7 @@ from service.backends import OutOfMemory
 HANDOVER_MS: Final = 0.1  # what a batch costs beside its graph: two threads, gathering, waking its callers
 LONGEST_BATCH_MS: Final = 250.0  # nobody's single row should wait longer behind somebody's thousand
 SHORT_MS: Final = 5.0  # a batch below this keeps nobody waiting who would notice
-NEAR: Final = 1.05  # larger batches must save more than a twentieth per row to be worth the wait
+NEAR: Final = 1.1  # larger batches must save more than a tenth per row to be worth the wait
 RUNS: Final = 3  # TorchScript specialises in its second and third run of a shape
 
 

@@ -127,9 +127,12 @@ class OneWrite(RequestResponseCycle):
         visit: Visit = self.scope[VISIT]  # type: ignore[typeddict-item]
         visit.status = reply.status
         head = _head(reply.status, reply.media, self.keep_alive, tuple(self.default_headers))
-        own = b"content-length: %d\r\nx-request-id: %b\r\n" % (len(reply.body), visit.id.encode())
+        length = len(reply.body) + len(reply.rest)
+        own = b"content-length: %d\r\nx-request-id: %b\r\n" % (length, visit.id.encode())
         more = b"".join(b"%b: %b\r\n" % header for header in reply.headers) if reply.headers else b""
         self.transport.write(b"".join((head, own, more, b"\r\n", reply.body)))
+        if reply.rest:
+            self.transport.write(reply.rest)
         self._complete()
 
     def _complete(self) -> None:

@@ -4,7 +4,7 @@ One queue per model version and entry point. An idle device takes what is there 
 rows gather. There is no timer and no window: what wakes the lane is an arrival or the end of a batch.
 
 The queue's state belongs to the thread of the event loop. Only :meth:`Lane._work` runs elsewhere, on the
-lane's worker, and touches a batch that is its own until it hands it back. On a CPU a brief batch runs on the
+lane's worker, and touches a batch that is its own until it hands it back. On a CPU a short batch runs on the
 event loop itself: two threads that take the interpreter lock from one another cost more than they save.
 """
 
@@ -31,7 +31,6 @@ from service.seeds import Seeds
 
 __all__ = ["Lane", "LaneObserver", "NoObserver", "Observer", "Rows", "ScoreObserver", "Worker"]
 
-BRIEF_MS: Final = 2.0  # a batch below this holds the event loop for less than a worker costs everybody
 SHARES: Final = 4  # a job takes at most this part of a long batch before the next has its turn
 LEEWAY: Final = 3.0  # a queue may take this many times longer than it seems: others come and take turns
 RELIEF_S: Final = 60.0  # after which memory that was short may be there again
@@ -160,7 +159,7 @@ class Lane:
         observer: counts.
         clock: in seconds, the same that deadlines are on.
         lost: told once, when the device is lost.
-        inline: whether brief batches run where they are formed, on the event loop.
+        inline: whether short batches run where they are formed, on the event loop.
     """
 
     def __init__(
@@ -180,7 +179,7 @@ class Lane:
         self._relief = 0.0
         self._observer: LaneObserver = observer or NoObserver()
         self._clock, self._lost = clock, lost
-        self._brief_ms = BRIEF_MS if inline else 0.0
+        self._inline_ms = SHORT_MS if inline else 0.0
         self._in_flight = 2 if costs.ms[-1] < SHORT_MS else 1
         self._limit = max(1, int(queue_ms / costs.row_ms))
         self._turn = max(1, costs.max_rows // SHARES)
@@ -418,9 +417,9 @@ class Lane:
         batch.began = self._clock()
         if not self._flying:
             self._busy_since = batch.began
-        brief = not self._flying and self._costs.ms_of(batch.size) <= self._brief_ms
+        here = not self._flying and self._costs.ms_of(batch.size) <= self._inline_ms
         self._flying.add(batch)
-        if brief:
+        if here:
             self._run(batch)
             self._land(batch)
             self._wake()  # the next one in the next turn of the loop, so that others have theirs

@@ -47,6 +47,7 @@ from service.wire import Answer, is_pictures
 
 BESIDE_CODES: Final[tuple[Role, ...]] = ("std", "residual")
 IDS_NAMED: Final = 100  # of those that are unknown, in an answer
+WHOLE_BYTES: Final = 1 << 18  # an answer up to here is not sent in pieces
 PIECE_BYTES: Final = 1 << 16  # of a stream; sending one keeps the event loop for a fraction of a millisecond
 MAX_DRAWS: Final = 10_000_000  # rows times importance samples of one request; 80 MB of float64
 
@@ -64,7 +65,7 @@ async def sample(call: Call, request: SampleRequest) -> Answer:
 
 def is_long(call: Call, request: SampleRequest) -> bool:
     """Whether the rows are better sent in pieces."""
-    return request.n > _piece_rows(call)
+    return request.n > _rows_of(call, WHOLE_BYTES)
 
 
 def sample_stream(call: Call, request: SampleRequest, patience_s: float) -> Stream:
@@ -295,7 +296,7 @@ async def _pieces(
 ) -> AsyncGenerator[Array, None]:
     """The rows of a stream in order, some thousands at a time."""
     caller = call.visit.caller
-    step = caller.at_once(_piece_rows(call))
+    step = caller.at_once(_rows_of(call, PIECE_BYTES))
     for done in range(0, request.n, step):
         count = min(step, request.n - done)
         label = request.label[done : done + count] if isinstance(request.label, list) else request.label
@@ -307,9 +308,10 @@ async def _pieces(
         yield (await _samples(piece, request, address, count, classes, done > 0))["data"]
 
 
-def _piece_rows(call: Call) -> int:
+def _rows_of(call: Call, size: int) -> int:
+    """How many samples there are in so many bytes."""
     tensor = call.gives("decode", "data")
-    return max(1, PIECE_BYTES // (np.dtype(tensor.dtype).itemsize * math.prod(tensor.row_shape)))
+    return max(1, size // (np.dtype(tensor.dtype).itemsize * math.prod(tensor.row_shape)))
 
 
 async def _ahead(pieces: AsyncGenerator[Array, None]) -> AsyncGenerator[Array, None]:

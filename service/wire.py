@@ -56,13 +56,21 @@ class Answer(NamedTuple):
     columns: int | None = None
 
 
+NOTHING: Final = memoryview(b"")
+
+
 class Reply(NamedTuple):
-    """A response ready to be sent."""
+    """A response ready to be sent.
+
+    Attributes:
+        rest: of the body, where it lies already: what is large is not put together to be sent.
+    """
 
     status: int
     media: str
     body: bytes
     headers: Sequence[tuple[bytes, bytes]] = ()
+    rest: memoryview = NOTHING
 
 
 def problem(error: ServiceError) -> Reply:
@@ -75,11 +83,11 @@ async def send_reply(reply: Reply, send: Send) -> None:
     """Hand a reply to the server."""
     headers = [
         (b"content-type", reply.media.encode()),
-        (b"content-length", b"%d" % len(reply.body)),
+        (b"content-length", b"%d" % (len(reply.body) + len(reply.rest))),
         *reply.headers,
     ]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
+    await send({"type": "http.response.body", "body": b"".join((reply.body, reply.rest))})
 
 
 def is_pictures(space: DataSpace) -> bool:
@@ -125,7 +133,7 @@ async def encode(answer: Answer, media: str) -> Reply:
     headers = member_headers(answer.fields, answer.main)
     if media == NPY:
         array = np.ascontiguousarray(array)
-        return Reply(200, NPY, npy_header(array.shape, array.dtype.str) + array.tobytes(), headers)
+        return Reply(200, NPY, npy_header(array.shape, array.dtype.str), headers, array.data.cast("B"))
     assert answer.display is not None
     body = await asyncio.to_thread(grid, array, answer.display, answer.columns)
     return Reply(200, PNG, body, headers)
