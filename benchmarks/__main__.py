@@ -30,7 +30,7 @@ BARE: Final = "bare"
 
 def main() -> None:
     """Do what the command line says."""
-    given = _parser().parse_args()
+    given = parser().parse_args()
     prepare(SERVERS[name] for name in given.servers if name != BARE)
     results = run(given)
     print(table(results))
@@ -38,7 +38,8 @@ def main() -> None:
         write(results)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     names = [*SERVERS, BARE]
     parser.add_argument(
@@ -103,7 +104,7 @@ def _one(server: Server, works: list[Workload], given: Any, expected: Expected, 
             for work in works:
                 _measure(running, work, given, expected, results)
     except (Broken, WrongAnswer) as error:
-        results.failed[server.name] = str(error)
+        results.failed[server.name] = " ".join(str(error).split())
         print(f"  failed: {error}", flush=True)
 
 

@@ -3,7 +3,8 @@
 For each workload, in one run and on one service: a file from a whole line and one from a line that is cut
 twice, which must be the same; how far the service's resident memory grows with the two; and the latency of a
 small ``/sample`` of the same model, from one caller, on the idle service and beside further downloads. Ratios
-are the result: the rest belongs to the machine, whose cores the service shares here with its callers.
+are the result: the rest belongs to the machine, whose cores the service shares here with its callers. Those
+who download take only what nobody else wants of them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -84,50 +85,64 @@ class Resident:
             self.peak = max(self.peak, self.now())
 
 
-def latencies_ms(url: str, model: str, more: Callable[[int], bool]) -> list[float]:
-    """How long small calls take, one after the other, while there are to be more than so many."""
+def latencies_ms(url: str, model: str, calls: int = SMALL_CALLS) -> list[float]:
+    """How long small calls take, one after the other."""
     body = {"model": model, "n": 1, "seed": 3}
     taken: list[float] = []
     with httpx.Client(base_url=url) as client:
-        while more(len(taken)):
+        for _ in range(calls):
             began = time.perf_counter()
             client.post("/sample", json=body).raise_for_status()
             taken.append(1000 * (time.perf_counter() - began))
     return taken
 
 
-def download(url: str, work: Workload, path: Path) -> tuple[str, float]:
-    """What the file hashes to, and how long it took, by the command in a process of its own."""
-    command = [sys.executable, "-m", "pushforward_client", "--url", url, "sample", work.model]
+def download(url: str, work: Workload, path: Path) -> float:
+    """How long a file takes, in seconds, by the command in a process of its own."""
+    command = ["nice", "-n", "19", sys.executable, "-m", "pushforward_client", "--url", url]
+    command += ["sample", work.model]
     command += ["-n", str(work.n), "--seed", "7", "-o", str(path)]
+    path.unlink(missing_ok=True)
     began = time.perf_counter()
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    return hashlib.sha256(path.read_bytes()).hexdigest(), time.perf_counter() - began
+    return time.perf_counter() - began
 
 
-def latencies_beside_ms(url: str, work: Workload, path: Path) -> list[float]:
-    """The same while two downloads run, one after the other."""
+@contextmanager
+def downloads(url: str, work: Workload, path: Path) -> Iterator[None]:
+    """One after the other, until the block ends."""
     over = threading.Event()
+
+    def go_on() -> None:
+        while not over.is_set():
+            download(url, work, path)
+
     with ThreadPoolExecutor(1) as beside:
-        caller = beside.submit(latencies_ms, url, work.model, lambda _: not over.is_set())
+        going = beside.submit(go_on)
         try:
-            for _ in range(2):
-                download(url, work, path)
+            yield
         finally:
             over.set()
-        return caller.result()
+        going.result()
+
+
+def hashed(path: Path) -> str:
+    """What a file hashes to."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def measure(url: str, work: Workload, folder: Path) -> str:
     """One line of the table."""
-    latencies_ms(url, work.model, lambda done: done < WARM_CALLS)
-    idle = latencies_ms(url, work.model, lambda done: done < SMALL_CALLS)
+    latencies_ms(url, work.model, WARM_CALLS)
+    idle = latencies_ms(url, work.model)
     resident = Resident(url)
     before = resident.now()
     with resident.watched(), CuttingProxy(int(url.rpartition(":")[2]), work.cuts) as line:
-        whole, whole_s = download(url, work, folder / "whole.npy")
-        cut, cut_s = download(line.url, work, folder / "cut.npy")
-    beside = latencies_beside_ms(url, work, folder / "again.npy")
+        whole_s = download(url, work, folder / "whole.npy")
+        cut_s = download(line.url, work, folder / "cut.npy")
+    whole, cut = hashed(folder / "whole.npy"), hashed(folder / "cut.npy")
+    with downloads(url, work, folder / "again.npy"):
+        beside = latencies_ms(url, work.model)
     assert line.broken == 2, f"the line was cut {line.broken} times"
     assert cut == whole, "the files differ"
     grown_mb = (resident.peak - before) / 1e6

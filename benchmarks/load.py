@@ -62,9 +62,9 @@ def load(running: Running, work: Workload, connections: int, seconds: float) -> 
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s", "-s", SCRIPT]
         command.append(f"http://127.0.0.1:{running.port}{request.path}")
         before = _clocks(running)
-        said = subprocess.run(command, env=environment, capture_output=True, text=True).stdout
+        said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
         after = _clocks(running)
-    return _measured(said, before, after)
+    return _measured(work, said, before, after)
 
 
 def _clocks(running: Running) -> _Clocks:
@@ -77,10 +77,10 @@ def _clocks(running: Running) -> _Clocks:
     )
 
 
-def _measured(said: str, before: _Clocks, after: _Clocks) -> Measured:
-    lines = [line for line in said.splitlines() if line.startswith("{")]
-    if not lines or not (told := json.loads(lines[-1]))["requests"]:
-        raise Broken(f"wrk saw no answer: {said[-300:]}")
+def _measured(work: Workload, said: str, before: _Clocks, after: _Clocks) -> Measured:
+    told = json.loads(said.splitlines()[-1])
+    if not told["requests"]:
+        raise Broken(f"{work.name}: nothing was answered in {told['duration_us'] / 1e6:.0f} s")
     server_s = after.server - before.server
     others_s = after.machine - before.machine - server_s - (after.load - before.load)
     return Measured(

@@ -12,12 +12,17 @@ from benchmarks.servers import Server
 
 
 def prepare(servers: Iterable[Server]) -> None:
-    """Make the models, once; raise SystemExit with what to do where something else is missing."""
+    """Make the models; raise SystemExit with what to do where something else is missing."""
     if shutil.which("wrk") is None:
         raise SystemExit("benchmarks: wrk is not installed; on Debian it is: apt-get install wrk")
     if missing := {server.venv for server in servers if server.missing}:
         peers = " ".join(sorted(filter(None, missing)))
         raise SystemExit(f"benchmarks: not installed: {peers}; do: python -m benchmarks.install {peers}")
+    make_models()
+
+
+def make_models() -> None:
+    """Where they are not there yet."""
     if not all((ARTIFACTS / path).exists() for path, _, _ in GRAPHS.values()):
         # In a process of its own: torch is not needed afterwards.
         subprocess.run([sys.executable, "-m", "benchmarks.models"], check=True)

@@ -84,24 +84,36 @@ def page(results: Results) -> str:
 
 def _against(results: Results) -> str:
     heads = ["workload", "connections", "ours, req/s", "best peer", "ratio", "naive", "ratio"]
-    heads += ["bare graph", "ratio", "p50, ms", "of naive's", "p99 / p50"]
+    heads += ["bare graph", "ratio", "p50, ms", "of naive's", "of the peers'", "p99 / p50"]
     ours = [column for column in results.columns() if results.median("ours", column)]
     return _rows(heads, [_line(results, column) for column in ours])
 
 
 def _line(results: Results, column: Column) -> list[str]:
-    ours, naive = _median(results, "ours", column), results.median("naive", column)
-    limit = results.limit(column[0])
-    peers = [pair for pair in _fastest_first(results, column) if pair[0] in results.peers()]
-    cells = [column[0], str(column[1]), _number(ours.requests_per_s)]
-    for name, other in (
-        (f"{peers[0][0]} " if peers else "", peers[0][1].requests_per_s if peers else None),
-        ("", naive and naive.requests_per_s),
-        ("", limit and limit.rows_per_s / WORKLOADS[column[0]].rows),
-    ):
-        cells += [f"{name}{_number(other)}", f"**{ours.requests_per_s / other:.2f}**"] if other else ["", ""]
-    of_naive = f"{ours.p50_ms / naive.p50_ms:.2f}" if naive else ""
-    return [*cells, _number(ours.p50_ms), of_naive, f"{ours.p99_ms / ours.p50_ms:.1f}"]
+    ours, naive, limit = (
+        _median(results, "ours", column),
+        results.median("naive", column),
+        results.limit(column[0]),
+    )
+    peers = {name: one for name, one in _fastest_first(results, column) if name in results.peers()}
+    best = next(iter(peers), "")
+    return [
+        column[0],
+        str(column[1]),
+        _number(ours.requests_per_s),
+        *_held(ours.requests_per_s, peers[best].requests_per_s if best else None, best),
+        *_held(ours.requests_per_s, naive.requests_per_s if naive else None),
+        *_held(ours.requests_per_s, limit.rows_per_s / WORKLOADS[column[0]].rows if limit else None),
+        _number(ours.p50_ms),
+        f"{ours.p50_ms / naive.p50_ms:.2f}" if naive else "",
+        f"{ours.p50_ms / min(one.p50_ms for one in peers.values()):.2f}" if peers else "",
+        f"{ours.p99_ms / ours.p50_ms:.1f}",
+    ]
+
+
+def _held(ours: float, other: float | None, name: str = "") -> list[str]:
+    """The other's figure, and how many times it ours is."""
+    return ["", ""] if other is None else [f"{name} {_number(other)}".strip(), f"**{ours / other:.2f}**"]
 
 
 def _latency(results: Results) -> Callable[[str, Column], str]:

@@ -25,6 +25,7 @@ from benchmarks.workloads import BASE64, BENTO, OURS, PLAIN, Array, Dialect, Req
 
 CORES: Final = len(os.sched_getaffinity(0))
 START_S: Final = 120
+SURE: Final = 8 * CORES  # answers in a row, on new connections, before each process must have given one
 STOP_S: Final = 10
 VENVS: Final = FOLDER / "venvs"
 
@@ -177,9 +178,9 @@ class Running:
         try:
             status, body = self._post(self.request(work, rows))
         except (OSError, http.client.HTTPException) as error:
-            raise Broken(f"{self.server.name}: {work.name}: {error!r}") from error
+            raise Broken(f"{work.name}: {error!r}") from error
         if status != 200:
-            raise Broken(f"{self.server.name}: {work.name}: status {status}: {body[:200]!r}")
+            raise Broken(f"{work.name}: status {status}: {body[:200]!r}")
         return self.server.dialect.arrays(work, body)
 
     def _post(self, request: Request) -> tuple[int, bytes]:
@@ -192,25 +193,25 @@ class Running:
             connection.close()
 
     def wait(self, ask: Callable[[], object]) -> None:
-        """Until it answers, which is when asking no longer raises.
+        """Until every process of it answers, and asking no longer raises.
 
         Raises:
             Broken: if it ends, or takes longer than two minutes.
         """
         end = time.monotonic() + START_S
-        while True:
+        answered = 0
+        while answered < SURE:
             if self._process.poll() is not None:
-                raise Broken(
-                    f"{self.server.name} ended with {self._process.returncode}; see {_log(self.server)}"
-                )
+                raise Broken(f"it ended with {self._process.returncode}; see {_log(self.server)}")
             try:
                 ask()
             except (Broken, OSError):
                 if time.monotonic() > end:
                     raise
+                answered = 0
                 time.sleep(0.2)
             else:
-                return
+                answered += 1
 
     def stop(self) -> None:
         """Politely, and whoever is left after ten seconds by force."""
@@ -241,7 +242,10 @@ def free_port() -> int:
 
 @contextmanager
 def started(server: Server) -> Iterator[Running]:
-    """The server on a port of its own, until the block ends; its output goes to a file of its name."""
+    """The server on a port of its own, until the block ends.
+
+    What it writes goes to a file of its name, which stays where something failed.
+    """
     port = free_port()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PUSHFORWARD_")}
     environment |= {"OMP_NUM_THREADS": "1", **server.environment}
@@ -259,3 +263,4 @@ def started(server: Server) -> Iterator[Running]:
         yield running
     finally:
         running.stop()
+    _log(server).unlink()

@@ -168,15 +168,17 @@ class _Rows:
     def __init__(self, pieces: Sequence[tuple[Address, int]]) -> None:
         counts = [rows for _, rows in pieces]
         self.count = sum(counts)
-        table = np.array([(a.seed, a.offset, a.stream, a.step) for a, _ in pieces], np.uint64).T
+        table = np.array([[a.seed for a, _ in pieces], [a.offset for a, _ in pieces]], np.uint64)
+        stream = np.array([a.stream for a, _ in pieces], np.uint64)
         if self.count > len(pieces):
-            table = np.repeat(table, counts, axis=1)
+            table, stream = np.repeat(table, counts, axis=1), np.repeat(stream, counts)
             starts = np.repeat(np.cumsum([0, *counts[:-1]]), counts)
-            table[1] += (np.arange(self.count) - starts).astype(np.uint64) * table[3]
+            steps = np.repeat([a.step for a, _ in pieces], counts)
+            table[1] += ((np.arange(self.count) - starts) * steps).astype(np.uint64)
         halves = np.empty((2, 2, self.count), np.uint64)
-        np.bitwise_and(table[:2], _MASK, halves[:, 0])
-        np.right_shift(table[:2], _HALF, halves[:, 1])
-        (self._key, self._index), self._stream = halves, table[2]
+        np.bitwise_and(table, _MASK, halves[:, 0])
+        np.right_shift(table, _HALF, halves[:, 1])
+        (self._key, self._index), self._stream = halves, stream
         scales = [a.scale for a, _ in pieces]
         self.scale = np.repeat(scales, counts) if any(scale != 1.0 for scale in scales) else None
         # The mass of a standard normal that truncation keeps.

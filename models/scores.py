@@ -15,6 +15,25 @@ DEFAULT_K: Final = 64  # importance samples of a row where neither caller nor ca
 Array = NDArray[Any]
 
 
+def judged(space: DataSpace, log_w: Array, held_out: Array | None, estimated: bool) -> dict[str, Any]:
+    """Everything that is said of rows, under the names of the contract; what there is not is left out.
+
+    Args:
+        log_w: (B, K), nats, float64; of a row outside the support, -inf.
+        held_out: scores of held-out rows of as many draws, ascending, if there are any.
+        estimated: whether the draws differ by chance, so that their mean has an error.
+    """
+    score, error = log_mean_exp(log_w)
+    said = {
+        "log_likelihood": score,
+        "bits_per_dim": bits_per_dim(space, score),
+        "standard_error": error if estimated else None,
+        "p_value": None if held_out is None else typicality(score, held_out),
+        "status": statuses(score, held_out),
+    }
+    return {name: value for name, value in said.items() if value is not None}
+
+
 def log_mean_exp(log_w: Array) -> tuple[Array, Array]:
     """log(mean(exp)) over the draws of each row, and its standard error by the delta method.
 

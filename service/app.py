@@ -75,7 +75,8 @@ def create_app(settings: Settings, log: RequestLog | None = None, seat: Seat | N
         TracesMissing: if they ask for traces, and the extra for them is not installed.
     """
     life = Lifecycle(settings, seat)
-    callers = Callers(settings, Ledger(seat.limits) if seat else None)
+    ledger = Ledger(seat.limits) if seat else None
+    callers = Callers(settings, ledger)
     traces = Traces.to(settings.otlp_url) if settings.otlp_url else None
 
     @asynccontextmanager
@@ -86,6 +87,8 @@ def create_app(settings: Settings, log: RequestLog | None = None, seat: Seat | N
         yield
         await opening
         await life.close()
+        if ledger is not None:
+            ledger.close()
         if traces is not None:
             await asyncio.to_thread(traces.close)
 
@@ -192,7 +195,7 @@ def _about_the_process(life: Lifecycle) -> APIRouter:
 
     @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
-        """For Prometheus."""
+        """For Prometheus; of several processes any answers for all."""
         return Response(await life.exposition(), media_type=CONTENT_TYPE)
 
     return router

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from models.manifest import EntryPoint, Law, Manifest, Tensor
 from models.noise import Address, draw
 from service.backends import Graph, GraphError
+from service.seeds import Seeds
 
 Array = NDArray[Any]
 Input = Array | Address
@@ -31,12 +32,14 @@ class Rows(NamedTuple):
     Attributes:
         outputs: in the manifest's order, each (rows, ...); not to be written to.
         failed: the rows that the graph cannot answer, and why; their outputs are zeros.
+        since: when they were put into the queue, on the lane's clock, in seconds.
         waited_s: until the first of them ran.
         finite: whether every number of every output is known to be.
     """
 
     outputs: Outputs
     failed: dict[int, str]
+    since: float
     waited_s: float
     finite: bool = False
 
@@ -118,7 +121,15 @@ class Stage:
         self._laws = [_law(tensor, manifest) for tensor in entry.inputs]
         self._in = [(tensor.row_shape, np.dtype(tensor.dtype)) for tensor in entry.inputs]
         self._out = [(tensor.row_shape, np.dtype(tensor.dtype)) for tensor in entry.outputs]
+        self.seeds = self._seeds(manifest)
         self._buffers = [np.empty((max_rows, *shape), dtype) for shape, dtype in self._in]
+
+    def _seeds(self, manifest: Manifest) -> Seeds | None:
+        """Those of the codes that it takes, if it takes codes."""
+        for place, tensor in enumerate(self.inputs):
+            if tensor.role == "latent" and manifest.latent is not None:
+                return Seeds(manifest.latent.prior, *self._in[place])
+        return None
 
     def __call__(self, inputs: Sequence[Array]) -> Sequence[Array]:
         """Run the graph, and make sure that its outputs are what the manifest says.
@@ -163,6 +174,7 @@ class Stage:
 
     def _drawn(self, place: int, parts: list[tuple[Input, int]]) -> list[Array]:
         """The parts with noise in place of addresses, all of it drawn at once."""
+        parts = [(self._known(place, part, rows), rows) for part, rows in parts]
         addresses = [(part, rows) for part, rows in parts if isinstance(part, Address)]
         if not addresses:
             return [part for part, _ in parts if not isinstance(part, Address)]
@@ -173,6 +185,13 @@ class Stage:
             return [noise]
         cuts = iter(np.split(noise, np.cumsum([rows for _, rows in addresses])))
         return [next(cuts) if isinstance(part, Address) else part for part, _ in parts]
+
+    def _known(self, place: int, part: Input, rows: int) -> Input:
+        """The row at an address, if it is one and was drawn beforehand."""
+        if self.seeds is None or rows > 1 or self.inputs[place].role != "latent":
+            return part
+        row = self.seeds.row(part) if isinstance(part, Address) else None
+        return part if row is None else row
 
     def blank(self, rows: int) -> Outputs:
         """Outputs of zeros."""

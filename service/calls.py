@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import count
 from typing import Any, Final, NamedTuple
@@ -72,19 +71,16 @@ class Call(NamedTuple):
         assert tensor is not None, f"{self.manifest.name}: {entry} gives no {role}"
         return tensor
 
-    async def submit(
+    def submit(
         self, entry: EntryName, inputs: tuple[Input, ...], rows: int, admitted: bool = False
-    ) -> Rows:
-        """Run an entry point; the rows are the caller's, and so is the time that they waited.
+    ) -> Coroutine[Any, Any, Rows]:
+        """Run an entry point; the rows are the caller's, who has to be told when they have run.
 
         Raises:
             OverLimit: if they are more than the caller may ask for.
         """
         self.visit.charge(rows)
-        since = time.monotonic()
-        done = await self.served.run(entry, inputs, rows, self.deadline, admitted)
-        self.visit.ran(entry, rows, since, done.waited_s)
-        return done
+        return self.served.run(entry, inputs, rows, self.deadline, admitted)
 
 
 def run(
@@ -123,6 +119,7 @@ async def run_on(
     """The same, on inputs in the order of the entry point."""
     point = call.manifest.entry_points[entry]
     done = await call.submit(entry, inputs, rows, admitted)
+    call.visit.ran(entry, rows, done)
     if done.failed or not (done.finite or all(np.isfinite(output).all() for output in done.outputs)):
         raise _failure(call, entry, done, places or range(rows))
     return {tensor.role: output for tensor, output in zip(point.outputs, done.outputs, strict=True)}
@@ -208,6 +205,7 @@ async def weights(call: Call, inputs: tuple[Input, ...], rows: int, admitted: bo
     point = call.manifest.entry_points["log_weight"]
     place = next(i for i, tensor in enumerate(point.outputs) if tensor.role == "log_weight")
     done = await call.submit("log_weight", inputs, rows, admitted)
+    call.visit.ran("log_weight", rows, done)
     if not done.failed:
         return done.outputs[place]
     log_w = done.outputs[place].copy()

@@ -5,23 +5,29 @@ from __future__ import annotations
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from service.backends import OutOfMemory
 
 HANDOVER_MS: Final = 0.1  # what a batch costs beside its graph: two threads, gathering, waking its callers
 LONGEST_BATCH_MS: Final = 250.0  # nobody's single row should wait longer behind somebody's thousand
+SHORT_MS: Final = 5.0  # a batch below this keeps nobody waiting who would notice
 NEAR: Final = 1.1  # larger batches must save more than a tenth per row to be worth the wait
 RUNS: Final = 3  # TorchScript specialises in its second and third run of a shape
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """The sizes of batch that are run, ascending, and what each takes."""
+    """The sizes of batch that were measured, ascending, and what each takes.
+
+    Attributes:
+        exact: whether batches of any size up to the largest are run, so that none has to be padded.
+    """
 
     sizes: tuple[int, ...]
     ms: tuple[float, ...]
+    exact: bool = False
 
     @property
     def max_rows(self) -> int:
@@ -33,17 +39,24 @@ class Costs:
         """What a row costs when there are many."""
         return self.ms[-1] / self.sizes[-1]
 
+    @property
+    def short_rows(self) -> int:
+        """The largest batch that is short, at least one row."""
+        return self.sizes[max(0, bisect_right(self.ms, SHORT_MS) - 1)]
+
     def size_of(self, rows: int) -> int:
         """The size that rows are padded to."""
-        return self.sizes[bisect_left(self.sizes, rows)]
+        return rows if self.exact else self.sizes[bisect_left(self.sizes, rows)]
 
     def ms_of(self, size: int) -> float:
-        """What a batch of one of the sizes takes."""
+        """What a batch of some size takes, or of the next larger one that was measured."""
         return self.ms[bisect_left(self.sizes, size)]
 
     def worth(self, rows: int) -> int:
         """How many of the rows that wait to run now: all, padded, or fewer where padding would cost more."""
         rows = min(rows, self.max_rows)
+        if self.exact:
+            return rows
         below, above = bisect_right(self.sizes, rows) - 1, bisect_left(self.sizes, rows)
         if rows / self.ms[above] >= self.sizes[below] / self.ms[below]:
             return rows
@@ -52,14 +65,15 @@ class Costs:
     def halved(self, size: int) -> Self:
         """Without the sizes above half of ``size``, which was too large for the memory."""
         keep = max(1, bisect_right(self.sizes, size // 2))
-        return type(self)(self.sizes[:keep], self.ms[:keep])
+        return replace(self, sizes=self.sizes[:keep], ms=self.ms[:keep])
 
     @classmethod
     def pruned(cls, sizes: list[int], ms: list[float]) -> Self:
-        """Without the sizes that save next to nothing per row."""
+        """Without the sizes that save next to nothing per row, unless they are short anyway."""
         per_row = [cost / size for size, cost in zip(sizes, ms, strict=True)]
         best = min(per_row)
         last = next(i for i, cost in enumerate(per_row) if cost <= NEAR * best)
+        last = max(last, bisect_right(ms, SHORT_MS) - 1)
         return cls(tuple(sizes[: last + 1]), tuple(ms[: last + 1]))
 
 
@@ -85,6 +99,8 @@ def measure(
                 raise
             break
         sizes.append(size)
+        if ms[-1] <= SHORT_MS:
+            continue
         if _saturated(sizes, ms):  # or somebody else had the processor for a moment
             ms[-3:] = map(min, ms[-3:], [_cost_ms(run, size, timer) for size in sizes[-3:]])
         if ms[-1] > LONGEST_BATCH_MS or _saturated(sizes, ms):

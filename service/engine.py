@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -24,6 +25,7 @@ from service.batch import Input, Rows, Stage
 from service.costs import Costs, measure
 from service.errors import CapabilityAbsent, UnknownModel, UnknownVersion
 from service.lane import Lane, NoObserver, Observer, ScoreObserver, Worker
+from service.seeds import BITS
 from service.settings import Settings
 
 Key = tuple[str, str]  # name and version
@@ -53,6 +55,9 @@ class Served:
 
     Whoever holds it can go on calling it, also after a newer one took its place: its threads end when the
     last reference goes.
+
+    Attributes:
+        worked_out: what others keep of its manifest, by type, as long as it lives.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Served:
         self.version: str = artifact.manifest.version
         self.digest: str = artifact.digest
         self.provider = provider
+        self.worked_out: dict[type, Any] = {}
         self._lanes = lanes
 
     def run(
@@ -84,6 +90,11 @@ class Served:
         if lane is None:
             raise CapabilityAbsent(f"{self.name} has no {entry}; it has {', '.join(self._lanes)}")
         return lane.submit(inputs, rows, deadline, admitted)
+
+    def seed(self, rows: int) -> int:
+        """A seed for so many samples whose caller has named none."""
+        lane = self._lanes.get("decode")
+        return lane.seeds.take() if rows == 1 and lane and lane.seeds else random.getrandbits(BITS)
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
@@ -329,6 +340,8 @@ def _open_entry(artifact: Artifact, entry: EntryPoint, probe: Probe, settings: S
     stage = Stage(graph, artifact.manifest, entry, settings.max_batch_rows)
     rows = _probe(stage, entry, probe)
     costs = measure(lambda size: stage([_tiled(array, size) for array in rows]), settings.max_batch_rows)
+    # On a CPU ONNX Runtime gives a row the same bits in a batch of any size, and learns no shape by heart.
+    costs = replace(costs, exact=graph.provider == "CPUExecutionProvider")
     return Opened(stage, costs, graph.provider, "cuda" not in graph.provider.lower() and graph.steady)
 
 

@@ -12,7 +12,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from service import schemas
 from service.calls import Call
@@ -25,11 +25,21 @@ from service.watch import Receive, Watch
 from service.wire import Array, Reply, Send, send_reply
 
 TIMEOUT_HEADER: Final = b"x-request-timeout-ms"
-AT_ONCE: Final = "pushforward.at_once"  # where the scope has how a whole answer is taken, if it can be
+WHOLE: Final = "pushforward.whole"  # where the scope has it
 LOG: Final = logging.getLogger("pushforward")
 
 Scope = MutableMapping[str, Any]
 Headers = dict[bytes, bytes]
+
+
+class Whole(Protocol):
+    """A server that gives whole bodies and takes whole answers, beside the messages of ASGI."""
+
+    def whole_body(self) -> bytes | None:
+        """The body, ``None`` if some of it is still to come."""
+
+    def take(self, reply: Reply) -> bool:
+        """Send an answer; whether that was done."""
 
 
 class HungUp(Exception):
@@ -62,6 +72,7 @@ class Exchange(ABC):
         "_started",
         "_verb",
         "_visit",
+        "_whole",
         "_wording",
     )
 
@@ -82,17 +93,23 @@ class Exchange(ABC):
         self._receive = receive
         self._patience_s = 0.0
         self._headers: Headers = self._visit.headers
+        self._whole: Whole | None = scope.get(WHOLE)
 
     async def exchange(self, send: Send) -> None:
         """Answer, whatever happens, unless nobody is there to be answered; and be counted."""
         self._life.enter()
-        watch = Watch(self._life.watches, self._receive)
+        watch = Watch(self._receive)
         try:
-            outcome = await self._outcome(watch)
+            try:
+                self._patience_s = self._patience()
+                watch.until(self._started + self._patience_s, self._life.watches)
+                outcome: Reply | Begun | None = await self._work(watch)
+            except (Exception, asyncio.CancelledError) as error:
+                outcome = self._failed(error, watch)
             if isinstance(outcome, Begun):
                 await self._send_stream(outcome, watch, send)
-            watch.stop()
-            if isinstance(outcome, Reply) and not self._at_once(outcome):
+            elif outcome is not None and (self._whole is None or not self._whole.take(outcome)):
+                watch.stop()
                 await send_reply(outcome, send)
         finally:
             watch.stop()
@@ -108,30 +125,21 @@ class Exchange(ABC):
             ServiceError: the reason why there is none.
         """
 
-    def _at_once(self, reply: Reply) -> bool:
-        """Whether the server took the whole answer in one go."""
-        take = self._scope.get(AT_ONCE)
-        return take is not None and take(reply)
-
-    async def _outcome(self, watch: Watch) -> Reply | Begun | None:
-        """The result or the reason why there is none; ``None`` if nobody waits for it."""
-        try:
-            self._patience_s = self._patience()
-            watch.until(self._started + self._patience_s)
-            return await self._work(watch)
-        except HungUp:
-            return None
-        except asyncio.CancelledError:
-            if watch.ended is None:
-                raise
-            if watch.ended == "hung up":
+    def _failed(self, error: BaseException, watch: Watch) -> Reply | None:
+        """The answer in place of a result, ``None`` if nobody waits for one."""
+        match error:
+            case ServiceError():
+                return self._refusal(error)
+            case HungUp():
                 return None
-            return self._refusal(DeadlinePassed(f"no answer within {self._patience_s * 1000:g} ms"))
-        except ServiceError as error:
-            return self._refusal(error)
-        except Exception:
-            LOG.exception("%s failed", self._verb)
-            return self._refusal(Internal("the service made a mistake; its log says which"))
+            case asyncio.CancelledError():
+                if watch.ended is None:
+                    raise error
+                if watch.ended == "hung up":
+                    return None
+                return self._refusal(DeadlinePassed(f"no answer within {self._patience_s * 1000:g} ms"))
+        LOG.error("%s failed", self._verb, exc_info=error)
+        return self._refusal(Internal("the service made a mistake; its log says which"))
 
     def _call(self, engine: Engine, served: Served, max_rows: int, numeric: bool = False) -> Call:
         """What an operation needs of this request beside its body."""
@@ -160,8 +168,11 @@ class Exchange(ABC):
         announced = self._headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > limit:
             raise _too_large(f"{announced.decode('latin1')} bytes", limit)
+        body = self._whole.whole_body() if self._whole else None
+        if body is not None:
+            return body
         message = await self._receive()
-        body: bytes = message.get("body", b"")
+        body = message.get("body", b"")
         if message.get("more_body"):
             body = await self._rest(body, limit)
         elif message["type"] == "http.disconnect":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,14 +65,11 @@ def _allowed(support: Support) -> str:
     return numbers + low + ("" if support.high is None else f" up to {support.high:g}")
 
 
-_FACTS: WeakKeyDictionary[Served, Facts] = WeakKeyDictionary()
-
-
 def facts(served: Served) -> Facts:
     """The facts of a served model."""
-    found = _FACTS.get(served)
+    found: Facts | None = served.worked_out.get(Facts)
     if found is None:
-        found = _FACTS[served] = _facts(served.manifest)
+        found = served.worked_out[Facts] = _facts(served.manifest)
     return found
 
 

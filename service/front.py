@@ -9,20 +9,18 @@ control, shutdown, answers in pieces. No other path comes by here.
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.exchange import AT_ONCE
+from service.exchange import WHOLE
 from service.routes import ROUTES
 from service.visit import VISIT, Visit
 from service.wire import Reply
 
 HOT: Final = {route.path.encode(): route.path for route in ROUTES}
-STATUS_LINES: Final = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
-}
 
 
 class Front(HttpToolsProtocol):
@@ -54,7 +52,7 @@ class Front(HttpToolsProtocol):
             self.parser.should_keep_alive(),
             self.on_response_complete,
         )
-        scope[AT_ONCE] = cycle.take
+        scope[WHOLE] = cycle
         # Not the whole application: what it adds on the outside is of no use to a verb.
         app = self.app.middleware_stack
         cycle.task = self.loop.create_task(cycle.run_asgi(app))
@@ -108,8 +106,17 @@ class OneWrite(RequestResponseCycle):
 
     task: asyncio.Task[None]  # kept from being collected; a drain waits for requests, not for tasks
 
+    def whole_body(self) -> bytes | None:
+        """The body, ``None`` if some of it is still to come."""
+        if self.more_body or self.waiting_for_100_continue or self.disconnected:
+            return None
+        body, self.body = bytes(self.body), bytearray()
+        self.message_event.clear()  # what it is set for from here on is that the caller left
+        self.flow.resume_reading()
+        return body
+
     def take(self, reply: Reply) -> bool:
-        """Write it, unless the caller is slow to read; whether that was done."""
+        """Write an answer, unless the caller is slow to read; whether that was done."""
         if self.flow.write_paused or self.response_started:
             return False
         if not self.disconnected:
@@ -119,24 +126,28 @@ class OneWrite(RequestResponseCycle):
     def _write(self, reply: Reply) -> None:
         visit: Visit = self.scope[VISIT]  # type: ignore[typeddict-item]
         visit.status = reply.status
-        parts = [STATUS_LINES[reply.status]]
-        for name, value in (*self.default_headers, *reply.headers):
-            parts += (name, b": ", value, b"\r\n")
-        if not self.keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts.append(
-            b"content-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n\r\n"
-            % (reply.media.encode(), len(reply.body), visit.id.encode())
-        )
-        parts.append(reply.body)
-        self.transport.write(b"".join(parts))
+        head = _head(reply.status, reply.media, self.keep_alive, tuple(self.default_headers))
+        length = len(reply.body) + len(reply.rest)
+        own = b"content-length: %d\r\nx-request-id: %b\r\n" % (length, visit.id.encode())
+        more = b"".join(b"%b: %b\r\n" % header for header in reply.headers) if reply.headers else b""
+        self.transport.write(b"".join((head, own, more, b"\r\n", reply.body)))
+        if reply.rest:
+            self.transport.write(reply.rest)
         self._complete()
 
     def _complete(self) -> None:
         scope: Any = self.scope
-        del scope[AT_ONCE]  # a circle, and much work for the garbage collector
+        del scope[WHOLE]  # a circle, and much work for the garbage collector
         self.response_started = self.response_complete = True
         self.message_event.set()
         if not self.keep_alive:
             self.transport.close()
         self.on_response()
+
+
+@lru_cache(maxsize=64)
+def _head(status: int, media: str, keep_alive: bool, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """What the answers of one second have in common."""
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(), b"content-type: " + media.encode()]
+    lines += [name + b": " + value for name, value in headers]
+    return b"\r\n".join([*lines, *([] if keep_alive else [b"connection: close"]), b""])

@@ -4,7 +4,7 @@ One queue per model version and entry point. An idle device takes what is there 
 rows gather. There is no timer and no window: what wakes the lane is an arrival or the end of a batch.
 
 The queue's state belongs to the thread of the event loop. Only :meth:`Lane._work` runs elsewhere, on the
-lane's worker, and touches a batch that is its own until it hands it back. On a CPU a brief batch runs on the
+lane's worker, and touches a batch that is its own until it hands it back. On a CPU a short batch runs on the
 event loop itself: two threads that take the interpreter lock from one another cost more than they save.
 """
 
@@ -25,14 +25,13 @@ from numpy.typing import NDArray
 
 from service.backends import DeviceLost, OutOfMemory
 from service.batch import Input, Job, Outputs, Piece, Rows, Stage
-from service.costs import Costs
+from service.costs import SHORT_MS, Costs
 from service.errors import DeadlinePassed, Draining, EngineDead, QueueFull, ServiceError
+from service.seeds import Seeds
 
 __all__ = ["Lane", "LaneObserver", "NoObserver", "Observer", "Rows", "ScoreObserver", "Worker"]
 
-BRIEF_MS: Final = 2.0  # a batch below this holds the event loop for less than a worker costs everybody
-SHORT_MS: Final = 5.0  # a batch below this would end before the next could be formed and handed over
-SHARES: Final = 4  # a job takes at most this part of a batch before the next has its turn
+SHARES: Final = 4  # a job takes at most this part of a long batch before the next has its turn
 LEEWAY: Final = 3.0  # a queue may take this many times longer than it seems: others come and take turns
 RELIEF_S: Final = 60.0  # after which memory that was short may be there again
 RECENT_MS: Final = 50.0  # of work, over which the pace is a mean
@@ -160,7 +159,7 @@ class Lane:
         observer: counts.
         clock: in seconds, the same that deadlines are on.
         lost: told once, when the device is lost.
-        inline: whether brief batches run where they are formed, on the event loop.
+        inline: whether short batches run where they are formed, on the event loop.
     """
 
     def __init__(
@@ -180,10 +179,11 @@ class Lane:
         self._relief = 0.0
         self._observer: LaneObserver = observer or NoObserver()
         self._clock, self._lost = clock, lost
-        self._brief_ms = BRIEF_MS if inline else 0.0
+        self._inline_ms = SHORT_MS if inline else 0.0
         self._in_flight = 2 if costs.ms[-1] < SHORT_MS else 1
         self._limit = max(1, int(queue_ms / costs.row_ms))
         self._turn = max(1, costs.max_rows // SHARES)
+        self._whole = costs.short_rows  # a job that makes no long batch is not cut
         self._heaviest = max(1, self._limit // 2)
         self._ring: OrderedDict[Job, None] = OrderedDict()  # whose turn it is comes first
         self._broken: deque[Batch] = deque()  # the parts of batches that failed
@@ -197,6 +197,11 @@ class Lane:
         self._mended = False  # whether the last batch was a part of a broken one
         self._end: tuple[Reason, Callable[[], ServiceError]] | None = None
         self._quiet = asyncio.Event()
+
+    @property
+    def seeds(self) -> Seeds | None:
+        """Of the codes that the entry point takes, if it takes codes."""
+        return self._stage.seeds
 
     @property
     def waiting(self) -> int:
@@ -290,10 +295,14 @@ class Lane:
 
     def _wait_s(self, rows: int) -> float:
         """How long an answer may take: others have their turns first, and the device has its batches."""
-        turns = -(-rows // self._turn)
+        turns = -(-rows // self._share(rows))
         flying = sum(batch.rows for batch in (*self._flying, *self._broken))
         others = flying + min(self._rows, turns * self._ahead)
         return (LEEWAY * others + rows) * self._costs.row_ms * self._pace / 1000
+
+    def _share(self, rows: int) -> int:
+        """How many rows of a job go before the next has its turn."""
+        return rows if rows <= self._whole else self._turn
 
     def _forget(self, job: Job) -> None:
         """Its caller has left."""
@@ -316,7 +325,7 @@ class Lane:
     def _count(self, rows: int, sign: int) -> None:
         self._rows += sign * rows
         self._weight += sign * self._weigh(rows)
-        self._ahead += sign * min(rows, self._turn)
+        self._ahead += sign * self._share(rows)
 
     # Departure ----------------------------------------------------------------------------------------
 
@@ -354,7 +363,6 @@ class Lane:
             self._costs = self._measured
         room = self._costs.worth(self._rows)
         run_s = self._costs.ms_of(room) * self._pace / 1000
-        share = max(1, self._costs.max_rows // SHARES)
         pieces: dict[Job, Piece] = {}
         while room and self._ring:
             job, _ = self._ring.popitem(last=False)
@@ -362,7 +370,7 @@ class Lane:
             if self._late(job, now + run_s if self._ring else now):
                 self._leave(job)
                 continue
-            rows = min(share, room, job.rows - job.taken)
+            rows = min(self._share(job.rows), room, job.rows - job.taken)
             if job in pieces:
                 pieces[job].rows += rows
             else:
@@ -409,9 +417,9 @@ class Lane:
         batch.began = self._clock()
         if not self._flying:
             self._busy_since = batch.began
-        brief = not self._flying and self._costs.ms_of(batch.size) <= self._brief_ms
+        here = not self._flying and self._costs.ms_of(batch.size) <= self._inline_ms
         self._flying.add(batch)
-        if brief:
+        if here:
             self._run(batch)
             self._land(batch)
             self._wake()  # the next one in the next turn of the loop, so that others have theirs
@@ -474,7 +482,7 @@ class Lane:
         if job.left == 0 and not job.future.done():
             outputs = whole if job.outputs is None else job.outputs
             assert outputs is not None
-            job.future.set_result(Rows(outputs, job.failed, job.waited_s, job.finite))
+            job.future.set_result(Rows(outputs, job.failed, job.since, job.waited_s, job.finite))
 
     def _break(self, batch: Batch, error: BaseException) -> None:
         """Find the row that a batch failed on by halving; everybody else is answered."""
@@ -492,7 +500,7 @@ class Lane:
         self._answer(piece, self._stage.blank(1), finite=True)
 
     def _shrink(self, size: int) -> None:
-        """Batches of a size do not fit into memory, at least not now; one row alone says nothing of crowds."""
+        """Batches of a size do not fit into memory, at least not now; one row says nothing of crowds."""
         self._costs = self._costs.halved(size) if size > 1 else self._measured
         self._relief = self._clock() + RELIEF_S
         _log.warning("%d rows do not fit into memory; batches are now %d", size, self._costs.max_rows)

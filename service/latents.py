@@ -21,21 +21,20 @@ from itertools import islice
 from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
-from cachetools import TTLCache
 from numpy.typing import NDArray
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from service.near import Near
 from service.siblings import Message, Siblings
 
 REDIS_TIMEOUT_S: Final = 0.05
-SIBLING_TIMEOUT_S: Final = 0.05
+SIBLING_TIMEOUT_S: Final = 0.25  # no Redis that rests: who is busy must not be taken for one who has nothing
 COOL_DOWN_S: Final = 1.0
 CONNECTIONS: Final = 32
 SLICE_KEYS: Final = 256  # keys of one round trip, and rows between two pauses
-ENTRY_OVERHEAD: Final = 200  # bytes of bookkeeping that one entry of the first tier costs
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -124,7 +123,7 @@ class LatentStore:
         timer: Callable[[], float] = time.monotonic,
         siblings: Siblings | None = None,
     ) -> None:
-        self._near: TTLCache[bytes, bytes] = TTLCache(max_bytes, ttl_s, timer, getsizeof=_size)
+        self._near = Near(max_bytes, ttl_s, timer)
         self._far = RedisTier(redis_url, ttl_s, observer) if redis_url else None
         self._beside = SiblingTier(siblings, observer) if siblings else None
         self._observer = observer
@@ -144,7 +143,7 @@ class LatentStore:
             for place, value in zip(missing, await self._far.get([keys[i] for i in missing]), strict=True):
                 found[place] = value
                 if value is not None:
-                    self._remember(keys[place], value)
+                    self._near.put(keys[place], value)
         elif len(keys) == SLICE_KEYS:
             await asyncio.sleep(0)
         return found
@@ -158,7 +157,7 @@ class LatentStore:
             for place, value in zip(missing, theirs, strict=True):
                 found[place] = value
                 if value is not None:
-                    self._remember(keys[place], value)
+                    self._near.put(keys[place], value)
         return found
 
     async def tell(self, asked: Message) -> Message:
@@ -172,7 +171,7 @@ class LatentStore:
         """Remember values; when this returns they can be had from here, and where it lives from Redis."""
         for part in _slices(list(items.items())):
             for key, value in part:
-                self._remember(key, value)
+                self._near.put(key, value)
             if self._far:
                 await self._far.put(part)
             elif len(part) == SLICE_KEYS:
@@ -182,10 +181,6 @@ class LatentStore:
     def redis_out(self) -> bool:
         """Whether there is a Redis that is not asked, because it did not answer."""
         return self._far is not None and self._far.out
-
-    def _remember(self, key: bytes, value: bytes) -> None:
-        if _size(value) <= self._near.maxsize:
-            self._near[key] = value
 
     def _count(self, tier: str, hits: int, misses: int) -> None:
         if hits:
@@ -313,10 +308,6 @@ def _first(keys: Sequence[bytes], answers: Iterable[Message]) -> list[bytes | No
                 found[place] = found[place] or _unpack(keys[place], answer.content[start : start + length])
                 start += length
     return found
-
-
-def _size(value: bytes) -> int:
-    return len(value) + ENTRY_OVERHEAD
 
 
 def _slices(items: Sequence[T]) -> Iterable[list[T]]:

@@ -46,11 +46,11 @@ class Lifecycle:
         self.opened = asyncio.Event()
         self.failure: Exception | None = None
         self._engine: Engine | None = None
+        self._all_ready = seat is None or seat.again
         self._in_flight = 0
         self._stopping = False
         self._refusing = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle = asyncio.Event()  # told to one who drains
         self.metrics.in_flight.set_function(lambda: self._in_flight)
         self.metrics.ready.set_function(lambda: self.why_not_ready() is None)
         self.metrics.refused.set_function(lambda: len(self.refused))
@@ -111,7 +111,15 @@ class Lifecycle:
         """Why callers should go elsewhere, ``None`` if they need not."""
         if self._engine is None:
             return "the models are still being loaded"
-        return "the process is stopping" if self._stopping else self._engine.trouble
+        if self._stopping:
+            return "the process is stopping"
+        if not self._all_ready:
+            return "other processes of the service still load the models"
+        return self._engine.trouble
+
+    def all_are_ready(self) -> None:
+        """The other processes that were started with this one can answer too: who asks next may meet them."""
+        self._all_ready = True
 
     async def reload(self) -> Change:
         """Take new versions of models, and let go of removed ones, as soon as those of before are open."""
@@ -125,6 +133,8 @@ class Lifecycle:
             return await self.reload()
         asking = self._siblings.ask("reload", Message(None), RELOAD_S)
         ours, answers = await asyncio.gather(self.reload(), asking)
+        if silent := self._siblings.others - answers.keys():
+            LOG.warning("of processes %s nobody knows yet whether they have reloaded", sorted(silent))
         return merged([ours, *(Change(**answer.value) for answer in answers.values())])
 
     async def _tell_reloaded(self) -> Message:
@@ -162,12 +172,11 @@ class Lifecycle:
     def enter(self) -> None:
         """A request has come."""
         self._in_flight += 1
-        self._idle.clear()
 
     def leave(self) -> None:
         """It is answered."""
         self._in_flight -= 1
-        if not self._in_flight:
+        if self._stopping and not self._in_flight:
             self._idle.set()
 
     async def drain(self) -> None:
@@ -178,7 +187,9 @@ class Lifecycle:
         self._refusing = True
         try:
             async with asyncio.timeout(end - time.monotonic()):
-                await self._idle.wait()
+                while self._in_flight:
+                    self._idle.clear()
+                    await self._idle.wait()
         except TimeoutError:
             LOG.warning("%d requests were not answered within %g s", self._in_flight, self.settings.drain_s)
 

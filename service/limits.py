@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 ROUNDING: Final = 1e-9
-TRIES: Final = 100  # for a lock that its holder needs for microseconds, unless he was stopped right there
+TRIES: Final = 1000  # for a lock that is held for microseconds: a millisecond, then its holder is not running
 ENTRY: Final = struct.Struct("<16sdd")  # whose level, the level, since when
 LEVEL: Final = struct.Struct("<dd")
 LEVEL_AT: Final = ENTRY.size - LEVEL.size
@@ -104,6 +104,10 @@ class Ledger:
             place = self._find(mark)
         assert place is not None
         return SharedLevel(self._file, place + LEVEL_AT)
+
+    def close(self) -> None:
+        """Nobody takes from its buckets any more."""
+        os.close(self._file)
 
     def _find(self, mark: bytes) -> int | None:
         entries = os.pread(self._file, os.fstat(self._file).st_size, 0)

@@ -28,7 +28,7 @@ from prometheus_client.samples import Sample
 
 from service.drift import Drift, Scores
 from service.gpu import open_gpus
-from service.tallies import Tallies, Tally
+from service.tallies import Count, Counts, Tallies, Tally
 
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -93,11 +93,11 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # series that nobody reads
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self.requests = Counter(
+        self.requests = Counts(
             "pushforward_requests",
             "Answered requests; status 499 is a caller who hung up.",
             ("verb", "model", "status"),
-            registry=registry,
+            registry,
         )
         self.latency = Tallies(
             "pushforward_request_seconds",
@@ -194,7 +194,7 @@ class Metrics:
         self._lanes: dict[tuple[str, str, str], LaneMetrics] = {}
         self._lookups: dict[tuple[str, str], Counter] = {}
         self._visits: dict[tuple[str, int], tuple[Counter, Counter]] = {}
-        self._answers: dict[tuple[str, str, int], tuple[Counter, Tally]] = {}
+        self._answers: dict[tuple[str, str, int], tuple[Count, Tally]] = {}
 
     def answered(self, verb: str, model: str, status: int, started: float) -> None:
         """Count one request; its model is one that was found, or ``NO_MODEL``."""
@@ -203,7 +203,7 @@ class Metrics:
         if children is None:
             children = self.requests.labels(verb, model, str(status)), self.latency.labels(verb, model)
             self._answers[key] = children
-        children[0].inc()
+        children[0].total += 1
         children[1].observe(time.monotonic() - started)
 
     def rejected(self, reason: str) -> None:

@@ -29,7 +29,12 @@ from service.routes import ROUTES, Route, nested
 from service.schemas import invalid, refuse, show
 from service.tensors import BYTES, DATATYPES, Parameters, Port, Value
 
-VERBS: Final[tuple[Verb, ...]] = ("sample", "reconstruct", "loglik")
+# The verbs that are offered, and the entry points that each runs.
+ENTRIES: Final[dict[Verb, tuple[EntryName, ...]]] = {
+    "sample": ("decode",),
+    "reconstruct": ("encode", "decode"),
+    "loglik": ("log_weight",),
+}
 OF_THE_PATH: Final = ("model", "version")
 
 Array = NDArray[Any]
@@ -76,12 +81,8 @@ def find(engine: Engine, name: str, version: str | None) -> tuple[Served, str, O
     Raises:
         UnknownModel, UnknownVersion: naming those that there are.
     """
-    model, dot, part = name.rpartition(".")
-    if not dot:
-        served = engine.find(name, version)
-        part = ""
-    else:
-        served = engine.find(model, version)
+    model, _, part = name.rpartition(".") if "." in name else (name, "", "")
+    served = engine.find(model, version)
     offer = offers(served).get(part)
     if offer is None:
         there = ", ".join(f"{served.name}.{one}" for one in offers(served))
@@ -93,7 +94,7 @@ def _offers(served: Served) -> dict[str, Offer]:
     manifest = served.manifest
     entries = {str(entry): _entry_offer(served, entry) for entry in manifest.entry_points}
     routes = {route.verb: route for route in ROUTES}
-    verbs = [verb for verb in VERBS if verb in facts(served).verbs]
+    verbs = [verb for verb in ENTRIES if verb in facts(served).verbs]
     return entries | {str(verb): _verb_offer(manifest, routes[verb]) for verb in verbs}
 
 
@@ -176,10 +177,9 @@ def _verb_offer(manifest: Manifest, route: Route) -> Offer:
 
 def _asked(manifest: Manifest, verb: Verb) -> tuple[Port, ...]:
     """What has rows in a request of a verb."""
-    entries: tuple[EntryName, ...] = ("log_weight",) if verb == "loglik" else ("encode", "decode")
-    main = Port("n", "INT64", (1,), optional=True)
+    entries = ENTRIES[verb]
     if verb == "sample":
-        entries = ("decode",)
+        main = Port("n", "INT64", (1,), optional=True)
     else:
         main = _data_port(manifest, entries[0], "inputs")
     if not any(manifest.entry_points[entry].input("label") for entry in entries):

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from models import noise
 from models.manifest import EntryName, Manifest, Role
 from models.noise import Address
-from models.scores import DEFAULT_K, bits_per_dim, log_mean_exp, statuses, typicality
+from models.scores import DEFAULT_K, judged
 from service.calls import Call, check_return, in_turns, log_weights, run
 from service.errors import LatentSpaceMismatch, TooLarge, UnknownLatent
 from service.facts import facts, labels, move, require
@@ -48,7 +47,8 @@ from service.wire import Answer, is_pictures
 
 BESIDE_CODES: Final[tuple[Role, ...]] = ("std", "residual")
 IDS_NAMED: Final = 100  # of those that are unknown, in an answer
-PIECE_BYTES: Final = 1 << 18  # of a stream; sending one keeps the event loop for a fraction of a millisecond
+WHOLE_BYTES: Final = 1 << 18  # an answer up to here is not sent in pieces
+PIECE_BYTES: Final = 1 << 16  # of a stream; sending one keeps the event loop for a fraction of a millisecond
 MAX_DRAWS: Final = 10_000_000  # rows times importance samples of one request; 80 MB of float64
 
 Array = NDArray[Any]
@@ -59,13 +59,13 @@ async def sample(call: Call, request: SampleRequest) -> Answer:
     at_most(call.max_rows, "/n", request.n, ", or any number streamed as npy, NDJSON or, for tables, CSV")
     seed = _seed(call, request)
     label = _labels(call, ("decode",), request.label, request.n)
-    samples = await _samples(call, request, Address(seed, request.offset), request.n, label)
+    samples = (await _samples(call, request, Address(seed, request.offset), request.n, label))["data"]
     return _pictures(call, {**call.named(), "seed": seed, "offset": request.offset, "samples": samples})
 
 
 def is_long(call: Call, request: SampleRequest) -> bool:
     """Whether the rows are better sent in pieces."""
-    return request.n > _piece_rows(call)
+    return request.n > _rows_of(call, WHOLE_BYTES)
 
 
 def sample_stream(call: Call, request: SampleRequest, patience_s: float) -> Stream:
@@ -137,27 +137,25 @@ async def loglik(call: Call, request: LoglikRequest) -> Answer:
     estimated = call.manifest.entry_points["log_weight"].input("noise") is not None
     k, seed = _draws(request, call.manifest) if estimated else (1, 0)
     at_most(MAX_DRAWS, "/k", k * len(x))
+    log_w = await _log_weights_inside(call, x, label, k, seed)
+    held_out = known.scores if calibration and calibration.k == k else None
+    said = judged(call.manifest.data, log_w, held_out, estimated)
+    call.served.scores.scored(said["log_likelihood"], said["status"], held_out is not None)
+    origin = {"k": k, "seed": seed} if estimated else {}
+    kind = {"kind": call.manifest.grades.density, "unit": "nats"}
+    return Answer({**call.named(), **kind, **origin, **said}, "log_likelihood")
+
+
+async def _log_weights_inside(call: Call, x: Array, label: Array | None, k: int, seed: int) -> Array:
+    """Draws of log_weight, (B, K), -inf for rows outside the support, which no graph has to see."""
+    known = facts(call.served)
+    if known.bounds.open:
+        return await log_weights(call, x, label, k, seed)
     log_w = np.full((len(x), k), -np.inf)
     inside = ~known.violations(x).any(axis=1)
     if inside.any():
         log_w[inside] = await log_weights(call, x[inside], None if label is None else label[inside], k, seed)
-    score, error = log_mean_exp(log_w)
-    held_out = known.scores if calibration and calibration.k == k else None
-    status = statuses(score, held_out)
-    call.served.scores.scored(score, status, held_out is not None)
-    members = {
-        "kind": call.manifest.grades.density,
-        "unit": "nats",
-        "k": k if estimated else None,
-        "seed": seed if estimated else None,
-        "log_likelihood": score,
-        "bits_per_dim": bits_per_dim(call.manifest.data, score),
-        "standard_error": error if estimated else None,
-        "p_value": None if held_out is None else typicality(score, held_out),
-        "status": status,
-    }
-    present = {name: value for name, value in members.items() if value is not None}
-    return Answer({**call.named(), **present}, "log_likelihood")
+    return log_w
 
 
 # What requests bring
@@ -186,7 +184,7 @@ def _seed(call: Call, request: SampleRequest) -> int:
         raise refuse("/offset", show(request.offset), f"offset + n up to {MAX_SAFE_INTEGER}")
     if request.temperature != 1 or request.truncation is not None:
         _check_spread(call, request)
-    return random.getrandbits(53) if request.seed is None else request.seed
+    return call.served.seed(request.n) if request.seed is None else request.seed
 
 
 def _check_spread(call: Call, request: SampleRequest) -> None:
@@ -285,12 +283,12 @@ def _pictures(call: Call, fields: dict[str, Any], columns: int | None = None) ->
 # Rows of a seed
 
 
-async def _samples(
+def _samples(
     call: Call, request: SampleRequest, address: Address, count: int, label: Array | None, more: bool = False
-) -> Array:
+) -> Coroutine[Any, Any, dict[Role, Array]]:
     truncation = math.inf if request.truncation is None else request.truncation
-    codes = address._replace(scale=request.temperature, truncation=truncation)
-    return (await run(call, "decode", codes, count, label, address, admitted=more))["data"]
+    codes = Address(address.seed, address.offset, noise.LATENT, request.temperature, 1, truncation)
+    return run(call, "decode", codes, count, label, address, admitted=more)
 
 
 async def _pieces(
@@ -298,7 +296,7 @@ async def _pieces(
 ) -> AsyncGenerator[Array, None]:
     """The rows of a stream in order, some thousands at a time."""
     caller = call.visit.caller
-    step = caller.at_once(_piece_rows(call))
+    step = caller.at_once(_rows_of(call, PIECE_BYTES))
     for done in range(0, request.n, step):
         count = min(step, request.n - done)
         label = request.label[done : done + count] if isinstance(request.label, list) else request.label
@@ -306,12 +304,14 @@ async def _pieces(
         if done:
             await caller.pause(count)
         piece = call._replace(deadline=time.monotonic() + patience_s)
-        yield await _samples(piece, request, Address(seed, request.offset + done), count, classes, done > 0)
+        address = Address(seed, request.offset + done)
+        yield (await _samples(piece, request, address, count, classes, done > 0))["data"]
 
 
-def _piece_rows(call: Call) -> int:
+def _rows_of(call: Call, size: int) -> int:
+    """How many samples there are in so many bytes."""
     tensor = call.gives("decode", "data")
-    return max(1, PIECE_BYTES // (np.dtype(tensor.dtype).itemsize * math.prod(tensor.row_shape)))
+    return max(1, size // (np.dtype(tensor.dtype).itemsize * math.prod(tensor.row_shape)))
 
 
 async def _ahead(pieces: AsyncGenerator[Array, None]) -> AsyncGenerator[Array, None]:

@@ -45,7 +45,16 @@ def listeners(host: str, port: int) -> list[socket.socket]:
 
 def _addresses(host: str, port: int) -> Iterable[Address]:
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return dict.fromkeys((family, address) for family, *_, address in found)
+    return dict.fromkeys((family, address) for family, *_, address in found if _exists(family))
+
+
+def _exists(family: socket.AddressFamily) -> bool:
+    """Whether the kernel has it: a name may stand for an IPv6 address where there is no IPv6."""
+    try:
+        socket.socket(family).close()
+    except OSError:
+        return False
+    return True
 
 
 def _bound(family: socket.AddressFamily, address: Any, shared: bool) -> socket.socket:

@@ -13,12 +13,12 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import Any, Final, Self
 
 import orjson
@@ -28,11 +28,11 @@ from service.callers import Callers
 from service.keys import KeysError
 from service.logs import set_up
 from service.ports import hold
-from service.seat import Seat
+from service.seat import ALL_READY, Seat, check_folder
 from service.settings import Settings
 
-PORT_TAKEN: Final = 3  # uvicorn's exit code for it
-TELLING: Final = (2, PORT_TAKEN)  # exit codes that say what has to be changed before a next start
+WRONG_SETTING: Final = 2  # the exit codes of a process that is alone
+PORT_TAKEN: Final = 3
 DEATHS: Final = 3  # in one place, of which a fourth within ``WITHIN_S`` is no accident: a cause that stays
 WITHIN_S: Final = 60.0
 LOG: Final = logging.getLogger("pushforward")
@@ -49,15 +49,20 @@ def supervise(settings: Settings, given: dict[str, Any], count: int) -> int:
         check_host(settings, Callers(settings))
     except (KeysError, OpenToAll) as error:
         LOG.critical("%s", error)
-        return 2
+        return WRONG_SETTING
     with ExitStack() as held:
         try:
             sockets = [held.enter_context(one) for one in hold(settings.host, settings.port)]
         except OSError as error:
             LOG.error("%s", error)
             return PORT_TAKEN
+        try:
+            folder = held.enter_context(TemporaryDirectory(prefix="pushforward-", ignore_cleanup_errors=True))
+            check_folder(folder, count)
+        except OSError as error:
+            LOG.critical("the processes cannot meet: %s", error)
+            return WRONG_SETTING
         given = {**given, "port": sockets[0].getsockname()[1]}
-        folder = held.enter_context(tempfile.TemporaryDirectory(prefix="pushforward-"))
         seats = [Seat(index, count, folder, given) for index in range(count)]
         return asyncio.run(Supervisor(seats).run())
 
@@ -97,7 +102,7 @@ class Supervisor:
         """Have a process in a place until the end."""
         record = Record()
         while not self._stopping:
-            process = self._running[seat.index] = await Process.start(seat)
+            process = await self._begin(seat)
             async for sentences in process.says():
                 self._is_ready(seat, sentences)
             code = process.ended()
@@ -105,14 +110,23 @@ class Supervisor:
             self._judge(process, code, record)
             seat = replace(seat, again=True)
 
+    async def _begin(self, seat: Seat) -> Process:
+        process = self._running[seat.index] = await Process.start(seat)
+        if self._stopping:  # meanwhile, so that it has not been told
+            process.signal(signal.SIGTERM)
+        return process
+
     def _is_ready(self, seat: Seat, sentences: list[str]) -> None:
         if seat.again:
             LOG.info("process %d answers again", seat.index)
             return
         self._ready[seat.index] = sentences
-        if len(self._ready) == len(self._seats):
-            for sentence in self._ready[0]:
-                LOG.info("%s", sentence)
+        if len(self._ready) < len(self._seats):
+            return
+        for process in self._running.values():
+            process.tell_all_ready()
+        for sentence in self._ready[0]:
+            LOG.info("%s", sentence)
 
     def _judge(self, process: Process, code: int, record: Record) -> None:
         """A process has ended: as it was told, or else what now?"""
@@ -123,7 +137,7 @@ class Supervisor:
         what = f"process {process.seat.index} (pid {process.pid}) {_end(code)}"
         if (reason := record.hopeless(process, time.monotonic())) is not None:
             LOG.critical("%s; %s, so all end", what, reason)
-            self._code = code if code in TELLING and not process.seat.again else 1
+            self._code = code if code == WRONG_SETTING and not process.seat.again else 1
             self._stop(signal.SIGTERM)
         else:
             LOG.error("%s; it is started again", what)
@@ -179,6 +193,10 @@ class Process:
         writer.write(seat.line())
         return cls(seat, child, reader, writer)
 
+    def tell_all_ready(self) -> None:
+        """Say that the others are ready too."""
+        self._writer.write(ALL_READY)
+
     async def says(self) -> AsyncIterator[list[str]]:
         """What may be announced, as soon as it is ready; over when it has ended."""
         with suppress(ConnectionError):
@@ -209,4 +227,7 @@ def _spawn(wire: socket.socket) -> subprocess.Popen[bytes]:
 
 
 def _end(code: int) -> str:
-    return f"ended with {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
+    if code >= 0:
+        return f"ended with {code}"
+    names = {number.value: number.name for number in signal.Signals}
+    return f"was ended by {names.get(-code, f'signal {-code}')}"

@@ -7,7 +7,6 @@ lanes, deadlines and counts as the verbs. What is refused has the protocol's for
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib.metadata import version as version_of
 from typing import Any, Final
 
@@ -132,7 +131,7 @@ def is_ours(path: str) -> bool:
 
 def refusal(error: ServiceError) -> Reply:
     """The answer that is a reason, in the protocol's form."""
-    return replace(problem(error), media=JSON, body=orjson.dumps({"error": error.detail}))
+    return problem(error)._replace(media=JSON, body=orjson.dumps({"error": error.detail}))
 
 
 # Inference --------------------------------------------------------------------------------------------------
@@ -206,12 +205,8 @@ def _values(body: Body, offer: Offer) -> dict[str, Value]:
     }
     for name, port in ports.items():
         if name not in given and not port.optional:
-            raise refuse(f"/inputs/{name}", "missing", f"{port.datatype} of shape {_shape(port)}")
+            raise refuse(f"/inputs/{name}", "missing", f"{port.datatype} of shape {port.wording}")
     return given
-
-
-def _shape(port: Port) -> str:
-    return str(list(port.shape)).replace("-1", "n")
 
 
 def _wanted(request: InferRequest, offer: Offer) -> dict[str, bool]:

@@ -1,7 +1,7 @@
 """What one of several processes knows of its place: the supervisor says it at the start, over a socket.
 
 The socket is the standard input. The supervisor writes one line to it, the process answers with one when it
-is ready, and when the socket ends, so has the other side.
+is ready, the supervisor with another when all are, and when the socket ends, so has the other side.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any, Final, Self
 import orjson
 
 WIRE: Final = 0  # the file descriptor
+LONGEST: Final = 107  # bytes of a Unix socket's path, by unix(7)
+ALL_READY: Final = b"\n"
 CLOSING_S: Final = 5.0  # more than closing takes once the drain is over
 
 
@@ -64,7 +66,7 @@ class Seat:
 
     def socket(self, index: int) -> str:
         """Where a process of the service answers the others."""
-        return str(Path(self.folder) / f"{index}.sock")
+        return _socket(self.folder, index)
 
     @property
     def limits(self) -> Path:
@@ -75,14 +77,33 @@ class Seat:
         """Say to the supervisor that callers are answered, and what it may announce."""
         os.write(WIRE, orjson.dumps(sentences, option=orjson.OPT_APPEND_NEWLINE))
 
-    def end_with_supervisor(self, stop: Callable[[], None], drain_s: float) -> None:
-        """Call ``stop`` on a thread when the supervisor is gone, and end hard if that does not help."""
-        threading.Thread(target=self._outlive, args=(stop, drain_s), name="lifeline", daemon=True).start()
+    def heed(self, all_ready: Callable[[], None], stop: Callable[[], None], drain_s: float) -> None:
+        """Listen to the supervisor on a thread: say when all processes are ready, and end when it is gone.
 
-    def _outlive(self, stop: Callable[[], None], drain_s: float) -> None:
-        while os.read(WIRE, 1):
-            pass
+        Args:
+            stop: called when it is gone; if that does not help, the process ends hard.
+        """
+        threading.Thread(target=self._heed, args=(all_ready, stop, drain_s), name="seat", daemon=True).start()
+
+    def _heed(self, all_ready: Callable[[], None], stop: Callable[[], None], drain_s: float) -> None:
+        while os.read(WIRE, len(ALL_READY)):
+            all_ready()
         shutil.rmtree(self.folder, ignore_errors=True)  # it cannot do that any more
         stop()
         time.sleep(drain_s + CLOSING_S)
         os._exit(1)
+
+
+def _socket(folder: str, index: int) -> str:
+    return str(Path(folder) / f"{index}.sock")
+
+
+def check_folder(folder: str, count: int) -> None:
+    """Make sure that so many processes can answer each other there.
+
+    Raises:
+        OSError: if the paths of their sockets would be too long.
+    """
+    path = _socket(folder, count - 1)
+    if len(os.fsencode(path)) > LONGEST:
+        raise OSError(f"the path {path} is too long; allowed: {LONGEST} bytes. TMPDIR names a shorter folder")

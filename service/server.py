@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from socket import socket
 from types import FrameType
 from typing import Final
@@ -34,6 +35,7 @@ from service.seat import Seat
 from service.settings import Settings
 from service.traces import TracesMissing
 
+GARBAGE: Final = 20_000  # objects between two collections: a request leaves none behind that need one
 LOG: Final = logging.getLogger("pushforward")
 _RELOADS: Final[set[asyncio.Task[Change]]] = set()
 
@@ -59,10 +61,14 @@ class Server(uvicorn.Server):
             self.force_exit = self.should_exit = True
         self._loop.call_soon_threadsafe(self.stop)
 
-    def stop_from_elsewhere(self) -> None:
-        """Drain, then exit; called on another thread."""
-        with contextlib.suppress(RuntimeError):  # the loop has ended already
-            self._loop.call_soon_threadsafe(self.stop)
+    def elsewhere(self, call: Callable[[], None]) -> Callable[[], None]:
+        """The same, for another thread."""
+
+        def called() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended already
+                self._loop.call_soon_threadsafe(call)
+
+        return called
 
     def stop(self) -> None:
         """Drain, then exit."""
@@ -106,7 +112,7 @@ async def serve(settings: Settings, seat: Seat | None = None) -> int:
     server = Server(config, life)
     _take_what_is_new_at_sighup(life, app.state.callers)
     if seat is not None:
-        seat.end_with_supervisor(server.stop_from_elsewhere, settings.drain_s)
+        seat.heed(server.elsewhere(life.all_are_ready), server.elsewhere(server.stop), settings.drain_s)
     watching = asyncio.create_task(_announce_and_watch(server, life, seat))
     await server.serve(listeners(settings.host, settings.port) if seat else None)
     watching.cancel()
@@ -135,6 +141,8 @@ def _take_what_is_new(life: Lifecycle, callers: Callers) -> None:
 
 def _say_reloaded(task: asyncio.Task[Change]) -> None:
     _RELOADS.discard(task)
+    if task.cancelled():  # with the process
+        return
     if (error := task.exception()) is not None:
         LOG.error("not reloaded: %s", error)
         return
@@ -148,6 +156,7 @@ async def _announce_and_watch(server: Server, life: Lifecycle, seat: Seat | None
     # What is there now stays: a full collection would look at all of it, for 40 ms, again and again.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(GARBAGE)
     if not life.dead:
         _announce(_sentences(server, life.engine()), seat)
     await life.died()
@@ -186,7 +195,11 @@ def _named(engine: Engine) -> str:
 
 def main() -> int:
     """Serve as one of several; the exit code."""
-    seat = Seat.told()
+    try:
+        seat = Seat.told()
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     return uvloop.run(serve(Settings(**seat.given), seat))
 
 

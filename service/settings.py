@@ -21,7 +21,8 @@ class Settings(BaseSettings):
     Attributes:
         host, port: where to listen; loopback unless told otherwise.
         open: listen on another address without keys.
-        processes: that share the port; ``auto`` is one for each core on a CPU, and one on a GPU.
+        processes: that share the port, each with an engine and memory of its own; ``auto`` is one for each
+            core on a CPU, and one on a GPU.
         keys_file: names, hashes and limits of the keys that callers need; none asks for no key.
         keys: the same lines, in place of the file or beside it.
         log_format: ``auto`` writes for people on a terminal, and one JSON object a line elsewhere.

@@ -74,11 +74,11 @@ class Siblings:
                 with contextlib.closing(writer):
                     await _write(writer, Message([question, message.value], message.content))
                     return await _read(reader)
-        except (OSError, EOFError):  # TimeoutError is an OSError
+        except (OSError, EOFError, ValueError):  # TimeoutError is an OSError
             return None
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer), contextlib.suppress(OSError, EOFError):
+        with contextlib.closing(writer), contextlib.suppress(OSError, EOFError, ValueError):
             asked = await _read(reader)
             question, value = asked.value
             try:

@@ -93,6 +93,11 @@ class Port:
     optional: bool = False
     texts: bool = False
 
+    @property
+    def wording(self) -> str:
+        """Its shape, as a refusal says it."""
+        return str(list(self.shape)).replace("-1", "n")
+
 
 @dataclass(frozen=True, slots=True)
 class Body:
@@ -167,7 +172,7 @@ def value_of(sent: Sent, blob: memoryview | None, port: Port) -> Value:
     if unknown := sent.parameters.keys() - {"binary_data_size"}:
         raise refuse(f"{where}/parameters", show(sorted(unknown)[0]), "binary_data_size")
     if not _fits(sent.shape, port.shape):
-        raise refuse(f"{where}/shape", str(sent.shape), str(list(port.shape)).replace("-1", "n"))
+        raise refuse(f"{where}/shape", str(sent.shape), port.wording)
     if port.texts and sent.datatype == BYTES:
         return _texts(sent, blob, where)
     if sent.datatype not in NUMBERS:

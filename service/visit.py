@@ -10,6 +10,7 @@ from collections.abc import MutableMapping
 from contextvars import ContextVar
 from typing import Any, Final
 
+from service.batch import Rows
 from service.callers import ANYONE, Caller
 from service.metrics import NO_MODEL
 from service.traces import Trace
@@ -73,15 +74,11 @@ class Visit:
         self.caller.charge(rows, begun=self.rows > 0)
         self.rows += rows
 
-    def ran(self, entry: str, rows: int, since: float, waited_s: float) -> None:
-        """They have run.
-
-        Args:
-            since: when they were put into the queue, on the monotonic clock.
-        """
-        self.waited_s += waited_s
+    def ran(self, entry: str, rows: int, done: Rows) -> None:
+        """They have run."""
+        self.waited_s += done.waited_s
         if self.trace is not None:
-            self.trace.ran(entry, rows, since, waited_s)
+            self.trace.ran(entry, rows, done.since, done.waited_s)
 
 
 def _id(given: bytes | None) -> str:

@@ -10,33 +10,28 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, Literal
 
-BEGIN_AFTER_S: Final = 0.005
+BEGIN_AFTER_S: Final = 0.025
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 class Watches:
-    """Requests that have just come, and may be answered before anyone has to look after them."""
+    """Requests that have just come, and are mostly answered before anyone has to look after them."""
 
     def __init__(self) -> None:
-        self._young: dict[Watch, None] = {}
-        self._ripe: dict[Watch, None] = {}  # since the last round
+        self._young: list[Watch] = []
+        self._ripe: list[Watch] = []  # since the last round
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, watch: Watch) -> None:
-        """Begin to watch within one to two rounds, unless it has been discarded."""
-        self._young[watch] = None
+        """Begin to watch within one to two rounds, unless it is over by then."""
+        self._young.append(watch)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(BEGIN_AFTER_S, self._round)
 
-    def discard(self, watch: Watch) -> None:
-        """It is over."""
-        self._young.pop(watch, None)
-        self._ripe.pop(watch, None)
-
     def _round(self) -> None:
         self._timer = None
-        old, self._ripe, self._young = self._ripe, self._young, {}
+        old, self._ripe, self._young = self._ripe, self._young, []
         if self._ripe:
             self._timer = asyncio.get_running_loop().call_later(BEGIN_AFTER_S, self._round)
         for watch in old:
@@ -50,30 +45,23 @@ class Watch:
         ended: why the task was cancelled, ``None`` if this did not do it.
     """
 
-    __slots__ = ("_deadline", "_listener", "_read", "_receive", "_task", "_timer", "_watches", "ended")
+    __slots__ = ("_deadline", "_listener", "_over", "_read", "_receive", "_task", "_timer", "ended")
 
-    def __init__(self, watches: Watches, receive: Receive) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def __init__(self, receive: Receive) -> None:
         self.ended: Literal["late", "hung up"] | None = None
-        self._watches = watches
-        self._task = task
-        self._receive = receive
-        self._deadline = 0.0
-        self._read = False
+        self._task = asyncio.current_task()
+        self._receive: Receive | None = receive
+        self._read = self._over = False
         self._timer: asyncio.TimerHandle | None = None
         self._listener: asyncio.Task[None] | None = None
 
-    def until(self, deadline: float) -> None:
+    def until(self, deadline: float, watches: Watches) -> None:
         """The task may go on so long, on the monotonic clock."""
         self._deadline = deadline
-        if self._left_s() > 2 * BEGIN_AFTER_S:
-            self._watches.add(self)
+        if deadline - time.monotonic() > 2 * BEGIN_AFTER_S:
+            watches.add(self)
         else:
             self.begin()
-
-    def _left_s(self) -> float:
-        return max(0.0, self._deadline - time.monotonic())
 
     def body_read(self) -> None:
         """From now on the next message can only be that the caller left."""
@@ -91,29 +79,34 @@ class Watch:
         self._rest()
         if self._listener is not None:
             self._listener.cancel()
+        # It may lie among the young for a moment; all of its request with it would be much garbage.
+        self._task = self._receive = None
 
     def begin(self) -> None:
         """It takes a while."""
-        self._timer = self._task.get_loop().call_later(self._left_s(), self._end, "late")
+        if self._over:
+            return
+        left_s = max(0.0, self._deadline - time.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(left_s, self._end, "late")
         if self._read:
             self._listen()
 
     def _rest(self) -> None:
-        if self._timer is None:
-            self._watches.discard(self)
-        else:
+        """No deadline any more."""
+        self._over = True
+        if self._timer is not None:
             self._timer.cancel()
 
     def _listen(self) -> None:
-        if self._listener is None:
-            self._listener = self._task.get_loop().create_task(self._until_gone())
+        if self._listener is None and self._receive is not None:
+            self._listener = asyncio.get_running_loop().create_task(self._until_gone(self._receive))
 
-    async def _until_gone(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
+    async def _until_gone(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
             pass
         self._end("hung up")
 
     def _end(self, reason: Literal["late", "hung up"]) -> None:
-        if self.ended is None:
+        if self.ended is None and self._task is not None:
             self.ended = reason
             self._task.cancel()

@@ -11,9 +11,8 @@ import asyncio
 import io
 import math
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
@@ -41,8 +40,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a verb found: members in the order of the contract, arrays still arrays.
 
     Attributes:
@@ -58,14 +56,21 @@ class Answer:
     columns: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A response ready to be sent."""
+NOTHING: Final = memoryview(b"")
+
+
+class Reply(NamedTuple):
+    """A response ready to be sent.
+
+    Attributes:
+        rest: of the body, where it lies already: what is large is not put together to be sent.
+    """
 
     status: int
     media: str
     body: bytes
-    headers: Headers = field(default_factory=list)
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    rest: memoryview = NOTHING
 
 
 def problem(error: ServiceError) -> Reply:
@@ -78,11 +83,11 @@ async def send_reply(reply: Reply, send: Send) -> None:
     """Hand a reply to the server."""
     headers = [
         (b"content-type", reply.media.encode()),
-        (b"content-length", b"%d" % len(reply.body)),
+        (b"content-length", b"%d" % (len(reply.body) + len(reply.rest))),
         *reply.headers,
     ]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
+    await send({"type": "http.response.body", "body": b"".join((reply.body, reply.rest))})
 
 
 def is_pictures(space: DataSpace) -> bool:
@@ -121,14 +126,14 @@ def _liking(offer: str, ranges: Sequence[tuple[str, float]]) -> tuple[float, int
 async def encode(answer: Answer, media: str) -> Reply:
     """Write an answer in the form that was asked for."""
     if media == JSON:
-        return Reply(200, JSON, await _json(answer.fields))
+        return Reply(200, JSON, await _json(answer))
     if media == NPZ:
         return Reply(200, NPZ, await asyncio.to_thread(npz, answer.fields))
     array = answer.fields[answer.main]
     headers = member_headers(answer.fields, answer.main)
     if media == NPY:
         array = np.ascontiguousarray(array)
-        return Reply(200, NPY, npy_header(array.shape, array.dtype.str) + array.tobytes(), headers)
+        return Reply(200, NPY, npy_header(array.shape, array.dtype.str), headers, array.data.cast("B"))
     assert answer.display is not None
     body = await asyncio.to_thread(grid, array, answer.display, answer.columns)
     return Reply(200, PNG, body, headers)
@@ -142,12 +147,13 @@ def npz(fields: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-async def _json(fields: dict[str, Any]) -> bytes:
-    large = [name for name, value in fields.items() if isinstance(value, np.ndarray) and _is_large(value)]
-    if large:
+async def _json(answer: Answer) -> bytes:
+    fields = answer.fields
+    if _is_large(fields[answer.main]):  # no other member is larger
         fields = dict(fields)
-        for name in large:
-            fields[name] = orjson.Fragment(await json_array(fields[name]))
+        for name, value in fields.items():
+            if isinstance(value, np.ndarray) and _is_large(value):
+                fields[name] = orjson.Fragment(await json_array(value))
     return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
 
 

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -24,6 +23,7 @@ from tqdm import tqdm
 from models.manifest import Manifest
 from models.noise import Address
 from training import Mistake
+from training.bar import bar
 from training.folder import read_manifest
 from training.jobs import ENTRY, SHOWN, Job, parts_folder, sha256, taken, told
 from training.results import Columns, check_writable, replaced, write
@@ -49,9 +49,9 @@ def run(job: Job, out: Path, engine: Engine) -> Counter[str]:
     manifest, folder = read_manifest(Path(job.folder)), parts_folder(out)
     _settle(job, folder)
     there = _finished(job, folder)
-    with _bar(job, manifest, there) as bar:
+    with _bar(job, manifest, there) as shown:
         for rows in engine(job, folder, [part for part in range(job.parts) if part not in there]):
-            bar.update(rows)
+            shown.update(rows)
     return _put_together(job, manifest, folder, out)
 
 
@@ -158,7 +158,4 @@ def _tally(columns: Columns) -> Counter[str]:
 
 def _bar(job: Job, manifest: Manifest, there: Mapping[int, Path]) -> tqdm[Any]:
     done = sum(stop - start for start, stop in map(job.span, there))
-    # A file or a pipe gets a line now and then, not a thousand of them.
-    pause = 0.2 if sys.stderr.isatty() else 5.0
-    name = f"{job.verb} {manifest.name}"
-    return tqdm(total=job.rows, initial=done, desc=name, unit="row", unit_scale=True, mininterval=pause)
+    return bar(f"{job.verb} {manifest.name}", "row", job.rows, done, unit_scale=True)

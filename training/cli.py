@@ -7,7 +7,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +29,8 @@ from training.recipe import Recipe, find, published, read
 from training.run import Run
 from training.table import page
 
+Command = Callable[[argparse.Namespace], None]
+
 ENGINES: Final[dict[str, bulk.Engine]] = {"local": bulk.local, "ray": on_ray}
 
 
@@ -49,53 +51,70 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """What the command line may say."""
-    home = argparse.ArgumentParser(add_help=False)
-    home.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="holds the run folders")
-    runs = argparse.ArgumentParser(add_help=False, parents=[home])
-    runs.add_argument("--data", type=Path, metavar="PATH", help="the file or folder that the recipe reads")
-    artifacts = argparse.ArgumentParser(add_help=False)
+    parser = argparse.ArgumentParser(prog="python -m training", description="Train generative models.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    artifacts = _parent()
     artifacts.add_argument(
         "--artifacts", type=Path, default=Path("artifacts"), metavar="DIR", help="holds what is exported"
     )
+    _add_runs(commands, artifacts)
+    artifact = _parent(artifacts)
+    artifact.add_argument("artifact", metavar="ARTIFACT", help="a model's name, name/version, or its folder")
+    _command(commands, "table", _table, "the certificates of all artifacts, in Markdown", artifacts)
+    _add_direction(commands, artifact)
+    _add_bulk(commands, artifact)
+    packing = _command(commands, "pack", _pack, "make an artifact of a graph from elsewhere", artifacts)
+    packing.add_argument("spec", type=Path, metavar="SPEC", help="a .toml file that describes the graph")
+    return parser
 
-    parser = argparse.ArgumentParser(prog="python -m training", description="Train generative models.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    listing = commands.add_parser("list", help="the recipes, what they take and give")
-    listing.set_defaults(command=_list)
 
-    run = commands.add_parser("run", help="train and evaluate recipes", parents=[runs, artifacts])
+def _parent(*parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Options that several commands have."""
+    return argparse.ArgumentParser(add_help=False, parents=parents)
+
+
+def _command(
+    commands: Any, name: str, run: Command, what: str, *parents: argparse.ArgumentParser
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=what, parents=parents)
+    command.set_defaults(command=run)
+    return command
+
+
+def _add_runs(commands: Any, artifacts: argparse.ArgumentParser) -> None:
+    """The commands that train, and look at what was trained."""
+    home = _parent()
+    home.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="holds the run folders")
+    runs = _parent(home)
+    runs.add_argument("--data", type=Path, metavar="PATH", help="the file or folder that the recipe reads")
+
+    one = _parent(runs)
+    one.add_argument("run", metavar="RUN", help="a run's name, or its folder")
+
+    _command(commands, "list", _list, "the recipes, what they take and give")
+
+    run = _command(commands, "run", _run, "train and evaluate recipes", runs, artifacts)
     run.add_argument("recipes", nargs="+", metavar="RECIPE", help="a name from `list`, or a .toml file")
     run.add_argument("--resume", action="store_true", help="go on with the runs that are there already")
     run.add_argument("--export", action="store_true", help="make artifacts of them too")
     run.add_argument(
         "--devices", type=int, default=1, metavar="N", help="processes, or GPUs, that share every batch"
     )
-    run.set_defaults(command=_run)
 
-    evaluation = commands.add_parser("evaluate", help="measure a run and draw it", parents=[runs])
-    evaluation.add_argument("run", metavar="RUN", help="a run's name, or its folder")
-    evaluation.set_defaults(command=_evaluate)
+    _command(commands, "evaluate", _evaluate, "measure a run and draw it", one)
 
-    comparing = commands.add_parser("compare", help="draw runs side by side", parents=[home])
+    comparing = _command(commands, "compare", _compare, "draw runs side by side", home)
     comparing.add_argument("compared", nargs="+", metavar="RUN", help="a run's name, or its folder")
     comparing.add_argument(
         "--out", type=Path, default=Path("compare.png"), metavar="FILE", help="the picture to write"
     )
-    comparing.set_defaults(command=_compare)
 
-    exporting = commands.add_parser("export", help="make an artifact of a run", parents=[runs, artifacts])
-    exporting.add_argument("run", metavar="RUN", help="a run's name, or its folder")
-    exporting.set_defaults(command=_export)
+    _command(commands, "export", _export, "make an artifact of a run", one, artifacts)
 
-    tabling = commands.add_parser(
-        "table", help="the certificates of all artifacts, in Markdown", parents=[artifacts]
-    )
-    tabling.set_defaults(command=_table)
 
-    direction = commands.add_parser(
-        "direction", help="fit a direction of a model's latents, as its next version", parents=[artifacts]
-    )
-    direction.add_argument("artifact", metavar="ARTIFACT", help="a model's name, name/version, or its folder")
+def _add_direction(commands: Any, artifact: argparse.ArgumentParser) -> None:
+    what = "fit a direction of a model's latents, as its next version"
+    direction = _command(commands, "direction", _direction, what, artifact)
     direction.add_argument("name", metavar="NAME", help="what callers will name it by")
     source = direction.add_mutually_exclusive_group(required=True)
     source.add_argument("--attribute", help=f"of the rows that the model was trained on: {ALLOWED}")
@@ -107,22 +126,11 @@ def parser() -> argparse.ArgumentParser:
         "--classes", type=Path, metavar="FILE", help="of the rows, for models that take them"
     )
     direction.add_argument("--data", type=Path, metavar="PATH", help="where the recipe's data lie")
-    direction.set_defaults(command=_direction)
-
-    _add_bulk(commands, artifacts)
-
-    packing = commands.add_parser(
-        "pack", help="make an artifact of a graph from elsewhere", parents=[artifacts]
-    )
-    packing.add_argument("spec", type=Path, metavar="SPEC", help="a .toml file that describes the graph")
-    packing.set_defaults(command=_pack)
-    return parser
 
 
-def _add_bulk(commands: Any, artifacts: argparse.ArgumentParser) -> None:
+def _add_bulk(commands: Any, artifact: argparse.ArgumentParser) -> None:
     """The commands that put many rows through an exported model."""
-    many = argparse.ArgumentParser(add_help=False, parents=[artifacts])
-    many.add_argument("artifact", metavar="ARTIFACT", help="a model's name, name/version, or its folder")
+    many = _parent(artifact)
     many.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="the result: .npy, .npz, .csv or .parquet"
     )
@@ -132,40 +140,29 @@ def _add_bulk(commands: Any, artifacts: argparse.ArgumentParser) -> None:
     many.add_argument(
         "--engine", choices=list(ENGINES), default="local", help="what computes: this process, or Ray"
     )
-    rows = argparse.ArgumentParser(add_help=False)
+    rows = _parent()
     rows.add_argument("rows", type=Path, metavar="ROWS", help="the rows: .npy, .csv or .parquet")
 
-    scoring = commands.add_parser("score", help="the log-likelihoods of a file of rows", parents=[many, rows])
+    scoring = _command(commands, "score", _score, "the log-likelihoods of a file of rows", many, rows)
     scoring.add_argument("--k", type=int, help="importance samples of an estimate; by default as calibrated")
     scoring.add_argument("--seed", type=int, help="of the noise behind an estimate; by default as calibrated")
-    scoring.set_defaults(command=_score)
 
-    encoding = commands.add_parser("encode", help="the codes of a file of rows", parents=[many, rows])
-    encoding.set_defaults(command=_encode)
+    _command(commands, "encode", _encode, "the codes of a file of rows", many, rows)
 
-    drawing = commands.add_parser("draw", help="samples of a seed, as many as you like", parents=[many])
+    drawing = _command(commands, "draw", _draw, "samples of a seed, as many as you like", many)
     drawing.add_argument("-n", type=int, required=True, metavar="N", help="how many")
     drawing.add_argument("--seed", type=int, default=0, help="of their noise (default 0)")
     drawing.add_argument("--offset", type=int, default=0, help="the number of the first (default 0)")
     drawing.add_argument("--temperature", type=float, default=1.0, help="scales the codes (default 1)")
     drawing.add_argument("--truncation", type=float, default=math.inf, help="the largest size of a code")
-    drawing.set_defaults(command=_draw)
 
 
 def _list(args: argparse.Namespace) -> None:
     rows = [("RECIPE", "FAMILY", "DATA", "TIME, 2 CORES", "RESULT")]
     for path in published():
         recipe = read(path)
-        data = getattr(recipe.data, "toy", recipe.data.source)
-        rows.append(
-            (
-                recipe.name,
-                recipe.model.family,
-                data,
-                _minutes(recipe.expected.minutes),
-                recipe.expected.result,
-            )
-        )
+        data, expected = getattr(recipe.data, "toy", recipe.data.source), recipe.expected
+        rows.append((recipe.name, recipe.model.family, data, _minutes(expected.minutes), expected.result))
     _print_columns(rows)
 
 

@@ -7,7 +7,6 @@ a nat of a point in the plane have nothing to do with each other.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,9 +22,9 @@ from PIL import Image
 
 from models.manifest import Metric
 from training import Mistake, snapshots
-from training.fit import LOG, RECIPE, RunState
-from training.recipe import BoundConfig, Recipe, parse
-from training.run import EVALUATION
+from training.fit import LOG
+from training.recipe import BoundConfig, Recipe
+from training.run import finished, measured
 
 COLOURS: Final = ("#265aa5", "#d66023", "#3a8c48", "#964b96", "#8a6d1d", "#c2405e")
 INK: Final = "#3c3c46"
@@ -131,18 +130,9 @@ def apart(runs: Sequence[Shown]) -> str | None:
 
 
 def _open(folder: Path, name: str) -> Shown:
-    state = RunState.read(folder)
-    if state is None:
-        raise Mistake(f"{folder} holds no run; make one with `python -m training run RECIPE`")
-    if not state.finished:
-        raise Mistake(f"{folder} has not finished; go on with `python -m training run RECIPE --resume`")
-    path = folder / EVALUATION
-    if not path.is_file():
-        raise Mistake(f"{path} is missing; run `python -m training evaluate {folder}`")
-    metrics = {key: Metric.model_validate(held) for key, held in json.loads(path.read_text()).items()}
-    recipe = parse((folder / RECIPE).read_text(), source=str(folder / RECIPE))
+    recipe, state = finished(folder)
     data = f"{recipe.data.model_dump_json()} {state.data_root or ''}"
-    return Shown(name, folder, recipe, data, metrics)
+    return Shown(name, folder, recipe, data, measured(folder))
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

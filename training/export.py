@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from safetensors.torch import save
 
 from models.base import Model
-from models.manifest import Calibration, EntryName, Format, Manifest
+from models.manifest import Calibration, Direction, EntryName, Format, Manifest
 from training import directions
 from training.artifact import (
     calibration,
@@ -46,39 +47,25 @@ def export(run: Run, artifacts: Path) -> Path:
         Mistake: if the run has not been evaluated, a graph cannot be exported, or one breaks a law; the
             sentence names the law, its value and its tolerance.
     """
-    recipe, metrics = run.recipe, run.metrics
-    with one_thread(), staged(artifacts / recipe.name) as folder:
+    metrics = run.metrics  # first of all: without them the minutes of the graphs are lost
+    with one_thread(), staged(artifacts / run.recipe.name) as folder:
         seconds = {entry: _write(run.model, entry, folder) for entry in run.model.signatures()}
-        subject = Subject(
-            data=run.model.data,
-            latent=run.model.latent,
-            grades=run.model.grades,
-            signatures=run.model.signatures(),
-            graphs={
-                entry: {form: RUN[form](folder / f"{entry}{SUFFIX[form]}") for form in forms}
-                for entry, forms in seconds.items()
-            },
-            examples=run.splits.test,
-            model=run.model,
-        )
+        subject = _subject(run, folder, seconds)
         with step("measure its laws"):
             certificate = certify(subject)
-            demand(certificate, recipe.name)
+            demand(certificate, run.recipe.name)
         with step("score held-out rows"):
             held_out = _held_out(run)
         with step("save weights and samples"):
-            state = run.model.state_dict()
-            (folder / WEIGHTS).write_bytes(save({key: value.clone() for key, value in state.items()}))
+            _save_weights(run.model, folder)
             draw_samples(subject, folder)
-        found = directions.of_recipe(recipe.directions, subject, run.splits)
-        labels = None if run.splits.labels is None else run.splits.labels["test"]
-        directions.draw(subject, found, run.splits.test, labels, folder)
-        source = provenance(recipe.model_dump(mode="json"), recipe.seed, metrics)
+        found = _directions(run, subject, folder)
+        source = provenance(run.recipe.model_dump(mode="json"), run.recipe.seed, metrics)
         points, probed = entry_points(subject, folder, certificate, seconds), probes(subject)
         return publish(
             folder,
             lambda version: Manifest(
-                name=recipe.name,
+                name=run.recipe.name,
                 version=version,
                 family=run.model.family,
                 paper=run.model.paper,
@@ -93,6 +80,31 @@ def export(run: Run, artifacts: Path) -> Path:
                 provenance=source,
             ),
         )
+
+
+def _subject(run: Run, folder: Path, forms: Mapping[EntryName, Iterable[Format]]) -> Subject:
+    """The model and its graphs, as they lie in the folder."""
+    model = run.model
+    graphs = {
+        entry: {form: RUN[form](folder / f"{entry}{SUFFIX[form]}") for form in of}
+        for entry, of in forms.items()
+    }
+    signatures = model.signatures()
+    return Subject(model.data, model.latent, model.grades, signatures, graphs, run.splits.test, model)
+
+
+def _save_weights(model: Model, folder: Path) -> None:
+    # safetensors refuses tensors that share their memory
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    (folder / WEIGHTS).write_bytes(save(state))
+
+
+def _directions(run: Run, subject: Subject, folder: Path) -> dict[str, Direction]:
+    """Those that the recipe asks for, found and drawn."""
+    found = directions.of_recipe(run.recipe.directions, subject, run.splits)
+    labels = None if run.splits.labels is None else run.splits.labels["test"]
+    directions.draw(subject, found, run.splits.test, labels, folder)
+    return found
 
 
 def _write(model: Model, entry: EntryName, folder: Path) -> dict[Format, float]:

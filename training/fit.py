@@ -11,7 +11,6 @@ import csv
 import json
 import logging
 import os
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -32,6 +31,7 @@ from models.base import Model
 from models.families import build
 from models.flow import Flow
 from training import Mistake
+from training.bar import bar
 from training.data import Splits, load
 from training.objectives import MONITOR, Adversarial, Batch, Objective, generator, objective
 from training.recipe import Recipe, parse
@@ -311,13 +311,8 @@ class Progress(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         total = int(trainer.num_training_batches) * (trainer.max_epochs or 0)
-        # A file or a pipe gets a line now and then, not a thousand of them.
-        pause = 0.2 if sys.stderr.isatty() else 5.0
-        steps = int(pl_module.steps)
         quiet = not trainer.is_global_zero
-        self.bar = tqdm(
-            total=total, initial=steps, desc=self.name, unit="step", mininterval=pause, disable=quiet
-        )
+        self.bar = bar(self.name, "step", total, int(pl_module.steps), disable=quiet)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         assert self.bar is not None

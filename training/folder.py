@@ -23,10 +23,15 @@ def find(artifacts: Path, named: str) -> Path:
     for home in (artifacts / named, Path(named)):
         if (home / FILE_NAME).is_file():
             return home
-        versions = [path.parent for path in home.glob(f"*/{FILE_NAME}") if path.parent.name.isdecimal()]
-        if versions:
-            return max(versions, key=lambda version: int(version.name))
+        if there := versions(home):
+            return there[-1]
     raise Mistake(f"there is no artifact {named}, neither by that path nor in {artifacts}")
+
+
+def versions(home: Path) -> list[Path]:
+    """The finished versions of a model, oldest first."""
+    places = (path.parent for path in home.glob(f"*/{FILE_NAME}") if path.parent.name.isdecimal())
+    return sorted(places, key=lambda place: int(place.name))
 
 
 def read_manifest(folder: Path) -> Manifest:

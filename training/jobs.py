@@ -177,19 +177,14 @@ def _classes(manifest: Manifest, entry: EntryName, label: str | None) -> Classes
 def _check_address(manifest: Manifest, rows: int, address: Address) -> None:
     """Hold an address to what ``/sample`` allows."""
     prior = manifest.latent.prior if manifest.latent else None
-    last = LAST - rows
+    last, scales = LAST - rows, address.scale == 1 or prior in SCALED
     for option, value, allowed, holds in (
         ("-n", rows, f"1 to {LAST}", 1 <= rows <= LAST),
         ("--seed", address.seed, f"0 to {LAST}", 0 <= address.seed <= LAST),
         ("--offset", address.offset, f"0 to {last}", 0 <= address.offset <= last),
         ("--temperature", address.scale, "0 to 10", 0 <= address.scale <= 10),
         ("--truncation", address.truncation, "above 0", address.truncation > 0),
-        (
-            "--temperature",
-            address.scale,
-            f"1 for a prior that is {prior}",
-            address.scale == 1 or prior in SCALED,
-        ),
+        ("--temperature", address.scale, f"1 for a prior that is {prior}", scales),
         ("--truncation", address.truncation, f"none for a prior that is {prior}", _reaches(address, prior)),
     ):
         if not holds:

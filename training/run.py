@@ -44,10 +44,7 @@ class Run:
         Raises:
             Mistake: if it has not been run.
         """
-        path = self.folder / EVALUATION
-        if not path.is_file():
-            raise Mistake(f"{path} is missing; run `python -m training evaluate {self.folder}`")
-        return {name: Metric.model_validate(held) for name, held in json.loads(path.read_text()).items()}
+        return measured(self.folder)
 
     @staticmethod
     def open(folder: Path, data_root: Path | None = None) -> Run:
@@ -59,14 +56,35 @@ class Run:
         Raises:
             Mistake: if the folder holds no run, one that has not finished, or the data cannot be read.
         """
-        state = RunState.read(folder)
-        if state is None:
-            raise Mistake(f"{folder} holds no run; make one with `python -m training run RECIPE`")
-        if not state.finished:
-            raise Mistake(f"{folder} has not finished; go on with `python -m training run RECIPE --resume`")
-        recipe = parse((folder / RECIPE).read_text(), source=str(folder / RECIPE))
+        recipe, state = finished(folder)
         splits = load(recipe.data, data_root or state.data_root)
         return Run(folder, recipe, _trained(folder, recipe, splits.space), splits)
+
+
+def finished(folder: Path) -> tuple[Recipe, RunState]:
+    """What was trained in a folder, without model and data.
+
+    Raises:
+        Mistake: if it holds no run, or one that has not finished.
+    """
+    state = RunState.read(folder)
+    if state is None:
+        raise Mistake(f"{folder} holds no run; make one with `python -m training run RECIPE`")
+    if not state.finished:
+        raise Mistake(f"{folder} has not finished; go on with `python -m training run RECIPE --resume`")
+    return parse((folder / RECIPE).read_text(), source=str(folder / RECIPE)), state
+
+
+def measured(folder: Path) -> dict[str, Metric]:
+    """What ``evaluate`` found of the run in a folder.
+
+    Raises:
+        Mistake: if it has not been run.
+    """
+    path = folder / EVALUATION
+    if not path.is_file():
+        raise Mistake(f"{path} is missing; run `python -m training evaluate {folder}`")
+    return {name: Metric.model_validate(held) for name, held in json.loads(path.read_text()).items()}
 
 
 def _trained(folder: Path, recipe: Recipe, space: DataSpace) -> Model:

@@ -15,6 +15,7 @@ from models.manifest import FILE_NAME, Check, EntryName, EntryPoint, Format, Gra
 from training import Mistake
 from training.card import table
 from training.certificate import COUNTS, parity_name
+from training.folder import versions
 from training.recipe import published, read
 
 HEAD: Final = (
@@ -37,7 +38,7 @@ def page(artifacts: Path) -> str:
     Raises:
         Mistake: if there is none, a manifest is of another version, or something is not known of a graph.
     """
-    manifests = [_newest(home) for home in sorted(artifacts.glob("*")) if _versions(home)]
+    manifests = [_newest(home) for home in sorted(artifacts.glob("*")) if versions(home)]
     if not manifests:
         raise Mistake(f"{artifacts} holds no artifacts; make some with `python -m training export RUN`")
     manifests.sort(key=lambda manifest: (manifest.family, manifest.name))
@@ -115,14 +116,8 @@ def _called(manifest: Manifest) -> str:
     return f"{manifest.name} version {manifest.version}"
 
 
-def _versions(home: Path) -> list[Path]:
-    """The finished versions of a model, oldest first."""
-    places = (path.parent for path in home.glob(f"*/{FILE_NAME}") if path.parent.name.isdecimal())
-    return sorted(places, key=lambda place: int(place.name))
-
-
 def _newest(home: Path) -> Manifest:
-    path = _versions(home)[-1] / FILE_NAME
+    path = versions(home)[-1] / FILE_NAME
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:

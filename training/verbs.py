@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from models.manifest import EntryName, Law, Manifest, Tensor
 from models.noise import FIXED, LAST, NOISE, Address, draw
-from models.scores import DEFAULT_K, bits_per_dim, log_mean_exp, statuses, typicality
+from models.scores import DEFAULT_K, judged
 from models.support import Bounds
 from training import Mistake
 from training.folder import checked, read_manifest
@@ -124,17 +124,9 @@ def score(runner: Runner, x: Array, label: Array | None, draws: Draws) -> Column
     inside = ~Bounds.of(manifest.data.support).violations(x).any(axis=1)
     if inside.any():
         log_w[inside] = _log_weights(runner, x[inside], None if label is None else label[inside], draws)
-    log_p, error = log_mean_exp(log_w)
-    comparable = calibration is not None and calibration.k == draws.k
-    held_out = np.array(calibration.scores) if calibration is not None and comparable else None
-    columns = {
-        "log_likelihood": log_p,
-        "bits_per_dim": bits_per_dim(manifest.data, log_p),
-        "standard_error": error if estimated else None,
-        "p_value": None if held_out is None else typicality(log_p, held_out),
-        "status": np.array(statuses(log_p, held_out), "U16"),
-    }
-    return {name: values for name, values in columns.items() if values is not None}
+    held_out = np.array(calibration.scores) if calibration and calibration.k == draws.k else None
+    said = judged(manifest.data, log_w, held_out, estimated)
+    return {**said, "status": np.array(said["status"], "U16")}
 
 
 def encode(runner: Runner, x: Array, label: Array | None) -> Columns:

@@ -157,19 +157,8 @@ def test_a_killed_command_goes_on_when_it_is_given_again(
     shared: Service, whole: bytes, tmp_path: Path
 ) -> None:
     out, part = tmp_path / "rows.npy", tmp_path / "rows.npy.part"
-    arguments = [
-        "-m",
-        "pushforward_client",
-        "sample",
-        "linear",
-        "-n",
-        str(ROWS),
-        "--seed",
-        "5",
-        "-o",
-        str(out),
-    ]
-    command, environment = [sys.executable, *arguments], _environment(shared.url)
+    command = [*COMMAND, *f"sample linear -n {ROWS} --seed 5 -o".split(), str(out)]
+    environment = _environment(shared.url)
     killed = Running(command, tmp_path / "log", environment)
     until(lambda: part.exists() and part.stat().st_size > 1_000_000, "some rows are there")
     killed.signal(signal.SIGKILL)

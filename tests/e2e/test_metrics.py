@@ -6,7 +6,7 @@ import json
 import math
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +56,17 @@ def _usual(number: int) -> tuple[str, dict[str, Any]]:
 
 
 class Prometheus:
-    """A prometheus that scrapes a service every second under the rules of ``deploy/alerts.yml``."""
+    """A prometheus that scrapes a service every second under the rules of ``deploy/alerts.yml``.
 
-    def __init__(self, folder: Path, target: str, key: str) -> None:
+    Args:
+        processes: that each have all the series of the service; none for series as they are.
+    """
+
+    def __init__(self, folder: Path, target: str, key: str, processes: Sequence[str]) -> None:
         self.url = f"http://127.0.0.1:{(port := free_port())}"
-        scrape: dict[str, Any] = {"job_name": "pushforward", "static_configs": [{"targets": [target]}]}
-        scrape["authorization"] = {"credentials": key}
+        labels = [{"process": process} for process in processes] or [{}]
+        scrape: dict[str, Any] = {"job_name": "pushforward", "authorization": {"credentials": key}}
+        scrape["static_configs"] = [{"targets": [target], "labels": each} for each in labels]
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(ROOT / "deploy/alerts.yml")],
@@ -81,10 +86,13 @@ class Prometheus:
         assert answer["status"] == "success", answer
         return dict(answer["data"])
 
+    def found(self, query: str) -> list[dict[str, Any]]:
+        """The series that a query gives now."""
+        return list(self.get("query", query=query).get("result", []))
+
     def values(self, query: str) -> list[float]:
         """What a query gives now, without what is no number."""
-        found = self.get("query", query=query).get("result", [])
-        return [value for each in found if math.isfinite(value := float(each["value"][1]))]
+        return [value for each in self.found(query) if math.isfinite(value := float(each["value"][1]))]
 
     def answers(self, query: str) -> bool:
         """Whether a query gives a number, if need be a few scrapes later."""
@@ -101,12 +109,14 @@ class Prometheus:
         return {rule["name"]: rule["state"] for rule in group["rules"]}
 
 
-@pytest.fixture
-def watched(start: Start, artifacts: Path, tmp_path: Path) -> Iterator[Prometheus]:
+@pytest.fixture(params=[(), ("0", "1")], ids=["as it is", "as two processes"])
+def watched(
+    start: Start, artifacts: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Prometheus]:
     """A Prometheus that has seen a service under traffic for some scrapes, and goes on seeing it."""
     key = made()
     service = start(artifacts, keys=line("somebody", key)).ready()
-    prometheus = Prometheus(tmp_path, service.url.removeprefix("http://"), key)
+    prometheus = Prometheus(tmp_path, service.url.removeprefix("http://"), key, request.param)
     with Load(service.url, _usual, callers=2, key=key):
         until(lambda: bool(prometheus.values('up{job="pushforward"} == 1')), "the service is scraped")
         until(lambda: bool(prometheus.values("count_over_time(up[1m]) >= 4")), "some scrapes")
@@ -129,7 +139,13 @@ def test_of_a_healthy_service_every_panel_and_every_alert_has_data_and_no_alert_
 ) -> None:
     silent = [title for title, query in (*_panels(), *_conditions()) if not watched.answers(query)]
     assert not silent, f"without data: {silent}"
+    told_apart = [title for title, query in _panels() if "process" in _labels(watched.found(query))]
+    assert not told_apart, f"by process, not by replica: {told_apart}"
     assert watched.judged() == {rule["alert"]: "inactive" for rule in ALERTS}
+
+
+def _labels(found: Sequence[dict[str, Any]]) -> set[str]:
+    return {label for each in found for label in each["metric"]}
 
 
 def _panels() -> list[tuple[str, str]]:

@@ -21,6 +21,7 @@ from typing import Final
 import pytest
 from markdown_it import MarkdownIt
 
+from benchmarks.__main__ import parser as benchmarks_parser
 from pushforward_client.cli import parser as client_parser
 from service.__main__ import parser as service_parser
 from tests.e2e.processes import ROOT, Service
@@ -38,6 +39,7 @@ VERBS: Final = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text
 PARSERS: Final = {
     ("python", "-m", "training"): training_parser(),
     ("python", "-m", "service"): service_parser(),
+    ("python", "-m", "benchmarks"): benchmarks_parser(),
     ("pushforward",): client_parser(),
 }
 

@@ -127,7 +127,26 @@ SICK: dict[str, dict[str, Series]] = {
         }
     },
 }
+# What one process of two has is what the replica has; of the others, traffic is shared and reckoned together.
+ONE_IS_ENOUGH = (
+    "PushforwardNotReady",
+    "PushforwardRestarting",
+    "PushforwardDeviceLost",
+    "PushforwardDeviceHangs",
+    "PushforwardQueueFilling",
+    "PushforwardModelRefused",
+    "PushforwardRedisOut",
+)
 NAMES = [rule["alert"] for rule in RULES]
+
+
+def processes(*states: Series) -> Series:
+    """The series of a replica whose processes have states of their own; whether it is up is no process's."""
+    return {
+        series if series.startswith("up{") else series.replace("{", f'{{process="{number}", ', 1): values
+        for number, state in enumerate(states)
+        for series, values in state.items()
+    }
 
 
 def scenario(name: str, series: Series, expected: dict[str, bool]) -> dict[str, Any]:
@@ -160,18 +179,39 @@ def complaints(folder: Path, *scenarios: dict[str, Any]) -> str:
 
 
 @pytest.mark.prometheus
-def test_a_healthy_service_is_silent(tmp_path: Path) -> None:
-    assert not complaints(tmp_path, scenario("healthy", HEALTHY, dict.fromkeys(NAMES, False)))
+@pytest.mark.parametrize("series", [HEALTHY, processes(HEALTHY, HEALTHY)], ids=["one process", "two"])
+def test_a_healthy_service_is_silent(series: Series, tmp_path: Path) -> None:
+    assert not complaints(tmp_path, scenario("healthy", series, dict.fromkeys(NAMES, False)))
 
 
 @pytest.mark.prometheus
 def test_every_alert_fires_on_what_it_is_for(tmp_path: Path) -> None:
     sick = [
-        scenario(f"{alert}: {case}", HEALTHY | series, {alert: True})
+        scenario(f"{alert}: {case}", replica, {alert: True})
         for alert, cases in SICK.items()
         for case, series in cases.items()
+        for replica in (HEALTHY | series, processes(HEALTHY | series, HEALTHY | series))
     ]
     assert not complaints(tmp_path, *sick)
+
+
+@pytest.mark.prometheus
+def test_one_sick_process_of_two_is_enough(tmp_path: Path) -> None:
+    sick = [
+        scenario(f"{alert}: {case}", processes(HEALTHY, HEALTHY | series), {alert: True})
+        for alert in ONE_IS_ENOUGH
+        for case, series in SICK[alert].items()
+    ]
+    assert not complaints(tmp_path, *sick)
+
+
+@pytest.mark.prometheus
+def test_a_process_that_is_gone_has_lost_no_device(tmp_path: Path) -> None:
+    gone = {
+        series: f"1x60 _x{MINUTES}" for series in HEALTHY if series.startswith("pushforward_backend_info")
+    }
+    replica = processes(HEALTHY, HEALTHY | gone)
+    assert not complaints(tmp_path, scenario("gone", replica, {"PushforwardDeviceLost": False}))
 
 
 @pytest.mark.prometheus

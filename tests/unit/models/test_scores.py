@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from models.manifest import DataSpace
-from models.scores import bits_per_dim, log_mean_exp, statuses, typicality
+from models.scores import bits_per_dim, judged, log_mean_exp, statuses, typicality
 
 
 @given(hnp.arrays(np.float64, (3, 8), elements=st.floats(-2000, 2000)))
@@ -97,3 +97,14 @@ def test_bits_per_dimension_agree_with_the_manifest() -> None:
     assert found is not None
     assert found[0] == pytest.approx(space.bits_per_dim(-7.5))
     assert bits_per_dim(DataSpace(shape=(3,)), np.zeros(1)) is None
+
+
+def test_what_there_is_not_is_not_said() -> None:
+    log_w = np.log([[1.0, 3.0], [2.0, 2.0]])
+    plain = judged(DataSpace(shape=(2,)), log_w, held_out=None, estimated=False)
+    assert list(plain) == ["log_likelihood", "status"]
+    np.testing.assert_allclose(plain["log_likelihood"], np.log(2.0))
+    all_of_it = judged(DataSpace(shape=(2,), levels=17), log_w, np.zeros(3), estimated=True)
+    members = ["log_likelihood", "bits_per_dim", "standard_error", "p_value", "status"]
+    assert list(all_of_it) == members
+    assert all_of_it["standard_error"][1] == 0

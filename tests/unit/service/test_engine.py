@@ -228,15 +228,8 @@ async def test_a_version_that_was_taken_away_answers_who_holds_it_and_then_frees
     closed: list[str] = []
 
     class Seen(NoObserver):
-        def lane(
-            self,
-            model: str,
-            version: str,
-            entry: str,
-            provider: str,
-            waiting: Callable[[], int],
-            fullness: Callable[[], float],
-        ) -> LaneObserver:
+        def lane(self, *lane: Any) -> LaneObserver:
+            model, version, entry, _, waiting, fullness = lane
             assert (waiting(), fullness()) == (0, 0)
             watcher = NoObserver()
             watcher.closed = lambda: closed.append(f"{model}/{version}/{entry}")  # type: ignore[method-assign]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +20,7 @@ class Shown:
     """A model that can be asked for its manifest, and is not run."""
 
     manifest: Manifest
+    worked_out: dict[type, Any] = field(default_factory=dict)
 
 
 def shown(manifest: Manifest) -> Served:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ from service.latents import (
     separated,
     split_id,
 )
+from service.seat import Seat
+from service.siblings import Message, Siblings
 from tests.e2e.processes import Redis
 
 MB = 1 << 20
@@ -290,3 +293,83 @@ def test_a_redis_that_comes_back_is_used_again(redis_server: Redis, monkeypatch:
 def test_keys_of_ids_name_the_artifact() -> None:
     (first,) = latent_ids("m", "1", "a" * 64, np.zeros((1, 2), np.float32))
     assert id_key("a" * 64, first) != id_key("b" * 64, first)
+
+
+def beside(
+    talk: Callable[[LatentStore, LatentStore], Awaitable[None]],
+    lie: Callable[[Message], Message] | None = None,
+) -> None:
+    """Talk to the stores of two processes; the second may lie to the first."""
+
+    async def run(folder: str) -> None:
+        stores: list[LatentStore] = []
+        processes = []
+
+        async def tell(asked: Message) -> Message:
+            answer = await stores[1].tell(asked)
+            return lie(answer) if lie else answer
+
+        for index in range(2):
+            process = Siblings(Seat(index, 2, folder, {}), {"latents": tell})
+            stores.append(LatentStore(60, MB, None, Tally(), siblings=process))
+            processes.append(process)
+        await processes[1].listen()
+        try:
+            await talk(*stores)
+        finally:
+            await processes[1].close()
+
+    with TemporaryDirectory() as folder:
+        asyncio.run(run(folder))
+
+
+def test_what_another_process_knows_is_found_there_and_then_here() -> None:
+    known = {b"key%d" % number: b"value%d" % number for number in range(2 * SLICE_KEYS + 3)}
+
+    async def talk(here: LatentStore, there: LatentStore) -> None:
+        await there.put(known)
+        await here.put({b"own": b"mine"})
+        keys = [b"own", *known, b"nobody's"]
+        assert await here.get(keys) == [b"mine", *[None] * (len(known) + 1)]
+        right = [b"mine", *known.values(), None]
+        assert await here.find(keys) == right
+        assert await here.get(keys) == right
+        assert counts(here)["sibling", "hit"] == len(known)
+        assert counts(here)["sibling", "miss"] == 1
+        assert not any(tier == "sibling" for tier, _ in counts(there))
+
+    beside(talk)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        lambda told: Message(told.value, told.content[:-1] + b"?"),
+        lambda told: Message(told.value, told.content[:-1]),
+        lambda told: Message([-1 for _ in told.value], told.content),
+    ],
+)
+def test_what_another_process_makes_up_is_not_believed_nor_kept(lie: Callable[[Message], Message]) -> None:
+    async def talk(here: LatentStore, there: LatentStore) -> None:
+        await there.put({b"key": b"value"})
+        assert await here.find([b"key"]) == [None]
+        assert await here.get([b"key"]) == [None]
+
+    beside(talk, lie)
+
+
+def test_a_process_that_keeps_one_waiting_is_not_asked_for_the_rest() -> None:
+    async def talk(here: LatentStore, there: LatentStore) -> None:
+        tell = there.tell
+
+        async def late(asked: Message) -> Message:
+            await asyncio.sleep(60)
+            return await tell(asked)
+
+        there.tell = late  # type: ignore[method-assign]
+        began = time.monotonic()
+        keys = [b"key%d" % number for number in range(40 * SLICE_KEYS)]
+        assert await here.find(keys) == [None] * len(keys)
+        assert time.monotonic() - began < 10 * latents.SIBLING_TIMEOUT_S
+
+    beside(talk)

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import sys
+from select import PIPE_BUF
 from typing import Any
 
 import pytest
@@ -86,3 +87,34 @@ def test_lines_are_written_without_being_asked_for() -> None:
 
     asyncio.run(tell())
     assert json.loads(out.getvalue())["event"] == "request"
+
+
+class Writes(io.BytesIO):
+    """Keeps what was written at once apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[bytes] = []
+
+    def flush(self) -> None:
+        self.parts.append(self.getvalue())
+        self.seek(0)
+        self.truncate()
+
+
+def test_a_pipe_takes_each_part_whole_and_each_part_is_whole_lines() -> None:
+    out = Writes()
+
+    async def tell() -> None:
+        log = RequestLog(out, True)
+        for number in range(200):
+            log.answered(visit("/" + number * "x"))
+        log.flush()
+
+    asyncio.run(tell())
+    assert all(len(part) <= PIPE_BUF and part.endswith(b"\n") for part in out.parts)
+    assert len(out.parts) < 200 * 400 / PIPE_BUF
+    lines = b"".join(out.parts).splitlines()
+    assert [len(json.loads(line)["path"]) for line in lines] == [
+        min(number + 1, 200) for number in range(200)
+    ]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.metrics import NO_MODEL, Metrics
+from service.metrics import NO_MODEL, Metrics, together
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -87,16 +89,68 @@ def test_a_lane_that_replaces_another_keeps_its_series() -> None:
     assert value(metrics, "pushforward_queue_rows", **labels) == 2
 
 
-@pytest.mark.prometheus
-def test_promtool_has_no_complaint() -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed here")
+def busy() -> Metrics:
+    """Something in every kind of metric."""
     metrics = Metrics()
     metrics.answered("sample", "linear", 200, time.monotonic())
     metrics.rejected("queue_full")
     metrics.cache("redis", "hit", 1)
     metrics.lane("a", "1", "decode", "CPU", int, float).dropped("cancelled", 1)
     metrics.scores("a", "1", [-3.0, -2.0, -1.0]).scored(np.array([-2.5]), ["ok"], comparable=True)
-    check = subprocess.run([promtool, "check", "metrics"], input=metrics.exposition(), capture_output=True)
+    return metrics
+
+
+def of_two(first: Metrics, second: Metrics) -> bytes:
+    """The text of two processes, of which a third says nothing."""
+    families = [family for name in "01" for family in asyncio.run((first, second)[int(name)].families(name))]
+    return together(families, {"0": True, "1": True, "2": False})
+
+
+def test_processes_have_their_series_in_one_text_each_under_its_name() -> None:
+    first, second = busy(), busy()
+    second.rejected("queue_full")
+    second.cache("process", "miss", 2)
+    text = of_two(first, second).decode()
+    heads = [line for line in text.splitlines() if line.startswith("#")]
+    assert len(set(heads)) == len(heads)
+    found = {
+        (s.name, frozenset(s.labels.items())): s.value
+        for family in text_string_to_metric_families(text)
+        for s in family.samples
+    }
+    for name, metrics in (("0", first), ("1", second)):
+        of_this = {key: value for key, value in samples(metrics).items() if not key[0].startswith("process_")}
+        for (metric, labels), seen in of_this.items():
+            assert found[metric, labels | {("process", name)}] == seen
+    up = [found["pushforward_process_up", frozenset({("process", name)})] for name in "012"]
+    assert up == [1, 1, 0]
+
+
+def test_who_is_served_meanwhile_waits_for_one_family_only() -> None:
+    async def turns() -> tuple[int, int]:
+        taken, done = 0, asyncio.Event()
+
+        async def take() -> None:
+            nonlocal taken
+            while not done.is_set():
+                taken += 1
+                await asyncio.sleep(0)
+
+        taking = asyncio.create_task(take())
+        families = await busy().families("0")
+        done.set()
+        await taking
+        return taken, len(families)
+
+    taken, families = asyncio.run(turns())
+    assert taken >= families
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize("text", [lambda: busy().exposition(), lambda: of_two(busy(), busy())])
+def test_promtool_has_no_complaint(text: Callable[[], bytes]) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed here")
+    check = subprocess.run([promtool, "check", "metrics"], input=text(), capture_output=True)
     assert (check.returncode, check.stdout + check.stderr) == (0, b"")

@@ -45,6 +45,7 @@ class Plain:
         self.manifest = manifest
         self.artifact = Artifact()
         self.scores = NoObserver()
+        self.worked_out: dict[type, Any] = {}
         self.asked: list[tuple[str, int]] = []
         self.fails: dict[int, str] = {}
         self._entries = entries
@@ -59,7 +60,7 @@ class Plain:
             else value
             for tensor, value in zip(tensors, inputs, strict=True)
         ]
-        return Rows(self._entries[entry](*arrays), self.fails, 0.0)
+        return Rows(self._entries[entry](*arrays), self.fails, 0.0, 0.0)
 
 
 class Uncounted:

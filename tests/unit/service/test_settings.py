@@ -29,6 +29,14 @@ def test_the_environment_sets_every_knob(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (Settings().port, Settings().artifacts) == (9000, Path("/models"))
 
 
+@pytest.mark.parametrize(("said", "meant"), [("3", 3), ("auto", "auto")])
+def test_processes_are_a_number_or_a_word(
+    monkeypatch: pytest.MonkeyPatch, said: str, meant: int | str
+) -> None:
+    monkeypatch.setenv("PUSHFORWARD_PROCESSES", said)
+    assert Settings().processes == meant
+
+
 @pytest.mark.parametrize("name", ["REDIS_URL", "PUSHFORWARD_REDIS_URL"])
 def test_redis_is_found_under_both_names(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "redis://cache:6379/0")
@@ -37,7 +45,14 @@ def test_redis_is_found_under_both_names(monkeypatch: pytest.MonkeyPatch, name: 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"port": 70000}, {"device": "tpu"}, {"redis_url": "cache:6379"}, {"max_rows": 0}, {"deadline": 3}],
+    [
+        {"port": 70000},
+        {"device": "tpu"},
+        {"redis_url": "cache:6379"},
+        {"max_rows": 0},
+        {"deadline": 3},
+        {"processes": 0},
+    ],
 )
 def test_what_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

@@ -149,7 +149,7 @@ def test_npy_says_the_rest_in_headers() -> None:
         "ids": ["x"] * 100,
     }
     reply = asyncio.run(encode(Answer(fields, "samples"), NPY))
-    assert np.load(io.BytesIO(reply.body)).shape == (2, 3)
+    assert np.load(io.BytesIO(reply.body + reply.rest)).shape == (2, 3)
     assert dict(reply.headers) == {
         b"x-pushforward-model": b"a",
         b"x-pushforward-log-likelihood": b"0.5",
