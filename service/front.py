@@ -13,6 +13,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
 
+from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.exchange import WHOLE
@@ -53,8 +54,8 @@ class Front(HttpToolsProtocol):
             self.on_response_complete,
         )
         scope[WHOLE] = cycle
-        # Not the whole application: what it adds on the outside is of no use to a verb.
-        app = self.app.middleware_stack
+        # What an application adds on the outside is of no use to a verb.
+        app: Any = (isinstance(self.app, Starlette) and self.app.middleware_stack) or self.app
         cycle.task = self.loop.create_task(cycle.run_asgi(app))
 
     def on_response_complete(self) -> None:
