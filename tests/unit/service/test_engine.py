@@ -22,7 +22,7 @@ from service.errors import CapabilityAbsent, Draining, EngineDead, UnknownModel,
 from service.lane import LaneObserver, NoObserver
 from service.settings import Settings
 from tests import graphs
-from tests.unit.service.test_lane import looped
+from tests.unit.service.by_hand import looped
 
 
 def knobs(root: Path, **more: Any) -> Settings:

@@ -1,147 +1,23 @@
-"""The laws of the lane: time and the device are moved by hand, the graph is a real one."""
+"""The laws of the lane, one example each: time and the device are moved by hand, the graph is a real one."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import tempfile
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
-from typing import Any, ParamSpec
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from models.noise import Address, draw
-from service.artifact import open_artifact
-from service.backends import DeviceLost, GraphError, OnnxGraph, OutOfMemory
+from service.backends import DeviceLost, GraphError, OutOfMemory
 from service.batch import Stage
 from service.costs import Costs
 from service.errors import DeadlinePassed, Draining, EngineDead, QueueFull
 from service.lane import RELIEF_S, Lane, Rows, Worker
 from tests import graphs
-
-Array = NDArray[Any]
-P = ParamSpec("P")
-
-POISON = -1.0
-SIZES = (1, 2, 4, 8)
-
-
-def looped(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
-    """Run a test on an event loop of its own."""
-
-    @functools.wraps(test)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        asyncio.run(test(*args, **kwargs))  # type: ignore[arg-type]
-
-    return run
-
-
-@functools.cache
-def poison() -> tuple[Any, Any, OnnxGraph]:
-    """The graph x = 2 z in ONNX Runtime, which fails on a batch with a row of -1 or less."""
-    with tempfile.TemporaryDirectory() as root:
-        artifact = open_artifact(graphs.poison(Path(root)))
-        entry = artifact.manifest.entry_points["decode"]
-        return artifact.manifest, entry, OnnxGraph(artifact.read(entry.files["onnx"]), entry, "cpu", 1)
-
-
-async def settle() -> None:
-    """Let the event loop do what it has to do now."""
-    for _ in range(8):
-        await asyncio.sleep(0)
-
-
-class Bench:
-    """A lane on a device that runs a batch when it is told to."""
-
-    provider = "by hand"
-
-    def __init__(
-        self, sizes: tuple[int, ...] = SIZES, ms: tuple[float, ...] | None = None, queue_ms: float = 1e9
-    ) -> None:
-        manifest, entry, self._graph = poison()
-        self.now = 0.0
-        self.memory_rows = sizes[-1]
-        self.broken: BaseException | None = None
-        self.batches: list[list[float]] = []
-        self.ran_rows: list[tuple[int, int]] = []
-        self.waits_s: list[float] = []
-        self.losses: list[tuple[str, int]] = []
-        self.lost: list[str] = []
-        self._works: deque[Callable[[], None]] = deque()
-        self.lane = Lane(
-            Stage(self, manifest, entry, sizes[-1]),
-            Costs(sizes, ms or (1.0,) * len(sizes)),
-            queue_ms,
-            self._works.append,
-            self,
-            lambda: self.now,
-            self.lost.append,
-        )
-
-    # The graph
-
-    def __call__(self, inputs: Sequence[Array]) -> Sequence[Array]:
-        self.batches.append(inputs[0].ravel().tolist())
-        if self.broken is not None:
-            raise self.broken
-        if len(inputs[0]) > self.memory_rows:
-            raise OutOfMemory("no room")
-        return self._graph(inputs)
-
-    # The observer
-
-    def ran(self, rows: int, padding_rows: int, run_s: float, waits_s: Sequence[float]) -> None:
-        assert run_s >= 0
-        self.ran_rows.append((rows, padding_rows))
-        self.waits_s += waits_s
-
-    def dropped(self, reason: str, rows: int) -> None:
-        self.losses.append((reason, rows))
-
-    def closed(self) -> None: ...
-
-    # The callers and the device
-
-    async def ask(self, *values: float, deadline: float = 1e9, admitted: bool = False) -> asyncio.Task[Rows]:
-        """A caller, who has arrived when this returns."""
-        column = np.array(values, np.float32).reshape(-1, 1)
-        task = asyncio.ensure_future(self.lane.submit((column,), len(column), deadline, admitted))
-        await settle()
-        return task
-
-    async def step(self) -> None:
-        """Let the device end one batch."""
-        self._works.popleft()()
-        await settle()
-
-    async def finish(self) -> None:
-        while self._works:
-            await self.step()
-
-    @property
-    def handed_over(self) -> int:
-        """Batches that the device has and has not ended."""
-        return len(self._works)
-
-    def assert_idle(self) -> None:
-        lane = self.lane
-        assert not lane._ring
-        assert not lane._broken
-        assert not lane._flying
-        assert not self._works
-        assert (lane.waiting, lane._weight, lane.busy_s()) == (0, 0, 0.0)
-
-
-def values_of(task: asyncio.Task[Rows]) -> list[float]:
-    return [float(v) for v in task.result().outputs[0].ravel()]
-
+from tests.unit.service.by_hand import POISON, Array, Bench, looped, poison, settle, values_of
 
 # Work-conserving ------------------------------------------------------------------------------------------
 
@@ -653,90 +529,6 @@ async def test_noise_is_drawn_where_it_was_asked_for_whatever_shares_the_batch()
         noise = draw([(address, len(output))], "standard_normal", (1,))
         assert output.tobytes() == (2 * noise).tobytes()
     assert outputs[1].ravel().tolist() == [1, 0.5]
-
-
-# Everything at once ---------------------------------------------------------------------------------------
-
-arrivals = st.tuples(
-    st.just("arrive"),
-    st.lists(st.sampled_from([POISON, 0, 0, 0, 0, 0]), min_size=1, max_size=20),
-    st.sampled_from([0.0, 1.0, 3.0, 1e9]),
-    st.booleans(),
-)
-events = st.lists(
-    arrivals
-    | arrivals
-    | st.tuples(st.just("cancel"), st.integers(0, 30))
-    | st.tuples(st.just("tick"), st.sampled_from([0.5, 2.0]))
-    | st.tuples(st.just("step"))
-    | st.tuples(st.just("step"))
-    | st.tuples(st.just("memory"), st.integers(1, 8)),
-    max_size=40,
-)
-ends = st.sampled_from(["nothing", "close", "close at once", "lose the device"])
-costs = st.sampled_from([(1.0, 1.0, 1.0, 1.0), (1.0, 2.0, 4.0, 8.0), (10.0, 11.0, 12.0, 13.0)])
-
-
-@settings(max_examples=300, deadline=None)
-@given(events, ends, costs, st.sampled_from([5.0, 30.0, 1e9]))
-@looped
-async def test_every_caller_gets_its_own_rows_or_a_reason_and_the_lane_ends_idle(
-    script: list[tuple[Any, ...]], end: str, ms: tuple[float, ...], queue_ms: float
-) -> None:
-    bench, callers = Bench(ms=ms, queue_ms=queue_ms), list[Caller]()
-    for event in script:
-        match event:
-            case ("arrive", marks, within, admitted):
-                values = [m or 100.0 * len(callers) + i for i, m in enumerate(marks)]
-                task = await bench.ask(*values, deadline=bench.now + within, admitted=admitted)
-                callers.append(Caller(values, bench.now + within, task))
-            case ("cancel", number) if callers:
-                callers[number % len(callers)].task.cancel()
-            case ("tick", seconds):
-                bench.now += seconds
-            case ("step",) if bench.handed_over:
-                await bench.step()
-            case ("memory", rows):
-                bench.memory_rows = rows
-    closing = await conclude(bench, end)
-    await bench.finish()
-    await settle()
-    assert closing is None or closing.done()
-    for caller in callers:
-        caller.check(bench.now, end)
-    bench.assert_idle()
-
-
-class Caller:
-    def __init__(self, values: list[float], deadline: float, task: asyncio.Task[Rows]) -> None:
-        self.values, self.deadline, self.task = values, deadline, task
-
-    def check(self, now: float, end: str) -> None:
-        assert self.task.done()
-        if self.task.cancelled():
-            return
-        error = self.task.exception()
-        if error is None:
-            rows = self.task.result()
-            poisoned = [i for i, value in enumerate(self.values) if value == POISON]
-            assert sorted(rows.failed) == poisoned
-            right = [0.0 if value == POISON else 2 * value for value in self.values]
-            assert rows.outputs[0].ravel().tolist() == right
-        elif isinstance(error, DeadlinePassed):
-            assert self.deadline <= now
-        elif not isinstance(error, QueueFull):
-            assert isinstance(error, EngineDead if end == "lose the device" else Draining)
-            assert end != "nothing"
-
-
-async def conclude(bench: Bench, end: str) -> asyncio.Task[None] | None:
-    if end == "lose the device":
-        bench.broken = DeviceLost("gone")
-    if end in ("close", "close at once"):
-        closing = asyncio.ensure_future(bench.lane.close(0 if end == "close at once" else 60))
-        await settle()
-        return closing
-    return None
 
 
 # On real threads ------------------------------------------------------------------------------------------
