@@ -24,6 +24,9 @@ from service.wire import Reply
 HOT: Final = {route.path.encode(): route.path for route in ROUTES}
 
 
+MAX_WAITING: Final = 128  # requests that one connection sends without waiting for their answers
+
+
 class Front(HttpToolsProtocol):
     """One connection."""
 
@@ -34,6 +37,9 @@ class Front(HttpToolsProtocol):
         raw_path, _, query = self.url.partition(b"?")
         path = HOT.get(raw_path)
         busy = self.cycle is not None and not self.cycle.response_complete
+        if len(self.pipeline) >= MAX_WAITING:
+            self.transport.abort()  # whoever sends so many reads none of the answers
+            return
         if path is None or busy or not self._is_plain():
             super().on_headers_complete()
             return
@@ -106,6 +112,7 @@ class OneWrite(RequestResponseCycle):
     """A cycle that takes a whole answer and writes it at once."""
 
     task: asyncio.Task[None]  # kept from being collected; a drain waits for requests, not for tasks
+    gone = False
 
     def whole_body(self) -> bytes | None:
         """The body, ``None`` if some of it is still to come."""
@@ -120,9 +127,21 @@ class OneWrite(RequestResponseCycle):
         """Write an answer, unless the caller is slow to read; whether that was done."""
         if self.flow.write_paused or self.response_started:
             return False
-        if not self.disconnected:
+        if self.disconnected:
+            self.gone = True
+        else:
             self._write(reply)
         return True
+
+    async def until_gone(self) -> None:
+        """Wait until the caller has read so much that little is left."""
+        await self.flow.drain()
+        self._complete()
+
+    def break_off(self) -> None:
+        """Let go of a caller who does not read."""
+        self.response_complete = True
+        self.transport.abort()
 
     def _write(self, reply: Reply) -> None:
         visit: Visit = self.scope[VISIT]  # type: ignore[typeddict-item]
@@ -134,12 +153,14 @@ class OneWrite(RequestResponseCycle):
         self.transport.write(b"".join((head, own, more, b"\r\n", reply.body)))
         if reply.rest:
             self.transport.write(reply.rest)
-        self._complete()
+        self.response_started = True
+        if not self.flow.write_paused:
+            self._complete()
 
     def _complete(self) -> None:
         scope: Any = self.scope
         del scope[WHOLE]  # a circle, and much work for the garbage collector
-        self.response_started = self.response_complete = True
+        self.gone = self.response_complete = True
         self.message_event.set()
         if not self.keep_alive:
             self.transport.close()
