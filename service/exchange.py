@@ -33,7 +33,19 @@ Headers = dict[bytes, bytes]
 
 
 class Whole(Protocol):
-    """A server that gives whole bodies and takes whole answers, beside the messages of ASGI."""
+    """A server that gives whole bodies and takes whole answers, beside the messages of ASGI.
+
+    Attributes:
+        gone: whether the answer that was taken is on its way.
+    """
+
+    gone: bool
+
+    async def until_gone(self) -> None:
+        """Wait until it is."""
+
+    def break_off(self) -> None:
+        """Forget what is left of it, and the caller."""
 
     def whole_body(self) -> bytes | None:
         """The body, ``None`` if some of it is still to come."""
@@ -108,14 +120,31 @@ class Exchange(ABC):
                 outcome = self._failed(error, watch)
             if isinstance(outcome, Begun):
                 await self._send_stream(outcome, watch, send)
-            elif outcome is not None and (self._whole is None or not self._whole.take(outcome)):
+            elif outcome is not None:
                 watch.stop()
-                await send_reply(outcome, send)
+                await self._send(outcome, send)
         finally:
             watch.stop()
             self._life.leave()
             visit = self._visit
             self._life.metrics.answered(self._verb, visit.model, visit.status, visit.started)
+
+    async def _send(self, reply: Reply, send: Send) -> None:
+        """Answer at once, where the server and the caller take that."""
+        if self._whole is None or not self._whole.take(reply):
+            await send_reply(reply, send)
+        elif not self._whole.gone:
+            await self._until_gone(self._whole)
+
+    async def _until_gone(self, whole: Whole) -> None:
+        """A caller who reads nothing may keep an answer in memory as long as another waits for one."""
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await whole.until_gone()
+        except TimeoutError:
+            self._visit.status = HUNG_UP
+            LOG.warning("%s broken off: the caller takes no more bytes", self._verb)
+            whole.break_off()
 
     @abstractmethod
     async def _work(self, watch: Watch) -> Reply | Begun:

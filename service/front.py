@@ -13,6 +13,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
 
+from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.exchange import WHOLE
@@ -21,6 +22,9 @@ from service.visit import VISIT, Visit
 from service.wire import Reply
 
 HOT: Final = {route.path.encode(): route.path for route in ROUTES}
+
+
+MAX_WAITING: Final = 128  # requests that one connection sends without waiting for their answers
 
 
 class Front(HttpToolsProtocol):
@@ -33,6 +37,9 @@ class Front(HttpToolsProtocol):
         raw_path, _, query = self.url.partition(b"?")
         path = HOT.get(raw_path)
         busy = self.cycle is not None and not self.cycle.response_complete
+        if len(self.pipeline) >= MAX_WAITING:
+            self.transport.abort()  # whoever sends so many reads none of the answers
+            return
         if path is None or busy or not self._is_plain():
             super().on_headers_complete()
             return
@@ -53,8 +60,8 @@ class Front(HttpToolsProtocol):
             self.on_response_complete,
         )
         scope[WHOLE] = cycle
-        # Not the whole application: what it adds on the outside is of no use to a verb.
-        app = self.app.middleware_stack
+        # What an application adds on the outside is of no use to a verb.
+        app: Any = (isinstance(self.app, Starlette) and self.app.middleware_stack) or self.app
         cycle.task = self.loop.create_task(cycle.run_asgi(app))
 
     def on_response_complete(self) -> None:
@@ -105,6 +112,7 @@ class OneWrite(RequestResponseCycle):
     """A cycle that takes a whole answer and writes it at once."""
 
     task: asyncio.Task[None]  # kept from being collected; a drain waits for requests, not for tasks
+    gone = False
 
     def whole_body(self) -> bytes | None:
         """The body, ``None`` if some of it is still to come."""
@@ -119,9 +127,21 @@ class OneWrite(RequestResponseCycle):
         """Write an answer, unless the caller is slow to read; whether that was done."""
         if self.flow.write_paused or self.response_started:
             return False
-        if not self.disconnected:
+        if self.disconnected:
+            self.gone = True
+        else:
             self._write(reply)
         return True
+
+    async def until_gone(self) -> None:
+        """Wait until the caller has read so much that little is left."""
+        await self.flow.drain()
+        self._complete()
+
+    def break_off(self) -> None:
+        """Let go of a caller who does not read."""
+        self.response_complete = True
+        self.transport.abort()
 
     def _write(self, reply: Reply) -> None:
         visit: Visit = self.scope[VISIT]  # type: ignore[typeddict-item]
@@ -133,12 +153,14 @@ class OneWrite(RequestResponseCycle):
         self.transport.write(b"".join((head, own, more, b"\r\n", reply.body)))
         if reply.rest:
             self.transport.write(reply.rest)
-        self._complete()
+        self.response_started = True
+        if not self.flow.write_paused:
+            self._complete()
 
     def _complete(self) -> None:
         scope: Any = self.scope
         del scope[WHOLE]  # a circle, and much work for the garbage collector
-        self.response_started = self.response_complete = True
+        self.gone = self.response_complete = True
         self.message_event.set()
         if not self.keep_alive:
             self.transport.close()

@@ -29,6 +29,7 @@ from schemathesis import GenerationMode, checks, openapi
 
 from models.manifest import Verb
 from service.app import create_app
+from service.front import Front
 from service.protocol import INFER
 from service.settings import Settings
 from tests.integration.conftest import NPY
@@ -47,8 +48,11 @@ budget = settings(
 class InThread(uvicorn.Server):
     """A server that is ready when its ``with`` begins."""
 
-    def __init__(self, app: FastAPI) -> None:
-        super().__init__(uvicorn.Config(app, port=0, http="httptools", ws="none", log_level="critical"))
+    def __init__(self, app: FastAPI, keep_alive_s: int = 5) -> None:
+        config = uvicorn.Config(
+            app, port=0, http=Front, ws="none", log_level="critical", timeout_keep_alive=keep_alive_s
+        )
+        super().__init__(config)
         self.app = app
         self._thread = threading.Thread(target=self.run)
 

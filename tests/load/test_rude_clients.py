@@ -148,7 +148,7 @@ def _taken(wire: socket.socket, sent: bytes, times: int) -> int:
     for turn in range(times):
         try:
             wire.sendall(sent)
-        except TimeoutError:
+        except (TimeoutError, ConnectionError):
             return turn
     return times
 

@@ -84,6 +84,12 @@ SICK: dict[str, dict[str, Series]] = {
             f"process_start_time_seconds{{{AT}}}": " ".join(f"{n}x1" for n in range(60))
         }
     },
+    "PushforwardProcessSilent": {
+        "one of two hangs": {
+            f'pushforward_process_up{{{AT}, process="0"}}': steady(1),
+            f'pushforward_process_up{{{AT}, process="1"}}': steady(0),
+        }
+    },
     "PushforwardDeviceLost": {
         "the next process found no GPU": {
             f'pushforward_backend_info{{{LANE}, provider="CUDAExecutionProvider"}}': f"1x60 _x{MINUTES}",
@@ -137,13 +143,14 @@ ONE_IS_ENOUGH = (
     "PushforwardModelRefused",
     "PushforwardRedisOut",
 )
+OF_ALL = ("up{", "pushforward_process_up{")
 NAMES = [rule["alert"] for rule in RULES]
 
 
 def processes(*states: Series) -> Series:
-    """The series of a replica whose processes have states of their own; whether it is up is no process's."""
+    """The series of a replica whose processes have states of their own; who is up, the replica says."""
     return {
-        series if series.startswith("up{") else series.replace("{", f'{{process="{number}", ', 1): values
+        series if series.startswith(OF_ALL) else series.replace("{", f'{{process="{number}", ', 1): values
         for number, state in enumerate(states)
         for series, values in state.items()
     }

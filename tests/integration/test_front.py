@@ -1,0 +1,153 @@
+"""The short way in, as bytes on a socket: what is unusual about a request is answered as by any server."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.app import create_app
+from service.settings import Settings
+from tests.integration.test_fuzz import InThread
+
+BODY = b'{"model":"linear","n":2,"seed":7}'
+KEEP_ALIVE_S = 1
+
+
+@pytest.fixture(scope="module")
+def address(quick: Path) -> Iterator[tuple[str, int]]:
+    app = create_app(Settings(artifacts=quick, redis_url=None))
+    with InThread(app, KEEP_ALIVE_S) as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        yield host, int(port)
+
+
+@pytest.fixture
+def line(address: tuple[str, int]) -> Iterator[socket.socket]:
+    """A connection; who waits on it for more than a few seconds waits in vain."""
+    with socket.create_connection(address, timeout=5) as opened:
+        yield opened
+
+
+def asked(
+    path: str = "/sample", body: bytes = BODY, *headers: str, method: str = "POST", version: str = "1.1"
+) -> bytes:
+    head = [f"{method} {path} HTTP/{version}", "Host: here", "Content-Type: application/json", *headers]
+    return "\r\n".join([*head, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+def answered(line: socket.socket, already: bytes = b"") -> tuple[int, dict[str, str], bytes, bytes]:
+    """Status, headers and body of the next answer, and what came behind it."""
+    while b"\r\n\r\n" not in already:
+        already += received(line)
+    head, _, rest = already.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (text.partition(": ") for text in lines)}
+    length = int(headers.get("content-length", 0))
+    while len(rest) < length:
+        rest += received(line)
+    return int(first.split()[1]), headers, rest[:length], rest[length:]
+
+
+def received(line: socket.socket) -> bytes:
+    got = line.recv(1 << 16)
+    assert got, "the connection was closed"
+    return got
+
+
+def closed(line: socket.socket) -> bool:
+    return line.recv(1) == b""
+
+
+def test_an_answer_has_its_head_its_body_and_the_id_of_the_request(line: socket.socket) -> None:
+    line.sendall(asked("/sample", BODY, "X-Request-Id: order-1"))
+    status, headers, body, rest = answered(line)
+    assert (status, headers["content-type"], headers["x-request-id"]) == (200, "application/json", "order-1")
+    assert headers["date"].endswith("GMT")
+    assert len(json.loads(body)["samples"]) == 2
+    assert rest == b""
+
+
+def test_requests_that_come_together_are_answered_in_order(line: socket.socket) -> None:
+    bodies = [b'{"model":"linear","n":%d,"seed":7}' % n for n in (3, 1, 2)]
+    line.sendall(b"".join(asked("/sample", body) for body in bodies))
+    rest, counts = b"", []
+    for _ in bodies:
+        status, _, body, rest = answered(line, rest)
+        counts.append(len(json.loads(body)["samples"]))
+        assert status == 200
+    assert counts == [3, 1, 2]
+
+
+def test_a_body_may_come_in_parts(line: socket.socket) -> None:
+    whole = asked()
+    for part in (whole[:40], whole[40:-20], whole[-20:-1], whole[-1:]):
+        line.sendall(part)
+        time.sleep(0.05)
+    assert answered(line)[0] == 200
+
+
+def test_who_waits_to_be_told_to_go_on_is_told(line: socket.socket) -> None:
+    head, _, body = asked("/sample", BODY, "Expect: 100-continue").partition(b"\r\n\r\n")
+    line.sendall(head + b"\r\n\r\n")
+    assert received(line).startswith(b"HTTP/1.1 100")
+    line.sendall(body)
+    assert answered(line)[0] == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "HEAD"])
+def test_other_methods_are_refused_by_name(line: socket.socket, method: str) -> None:
+    line.sendall(asked("/sample", b"", method=method))
+    while b"\r\n\r\n" not in (got := received(line)):
+        pass
+    assert got.startswith(b"HTTP/1.1 405")
+    assert b"allow: POST" in got.replace(b"Allow", b"allow")
+
+
+@pytest.mark.parametrize(("headers", "version"), [(["Connection: close"], "1.1"), ([], "1.0")])
+def test_who_wants_no_more_has_the_connection_closed(
+    line: socket.socket, headers: list[str], version: str
+) -> None:
+    line.sendall(asked("/sample", BODY, *headers, version=version))
+    status, said, _, _ = answered(line)
+    assert (status, said["connection"]) == (200, "close")
+    assert closed(line)
+
+
+def test_a_path_with_a_query_is_the_same_path(line: socket.socket) -> None:
+    line.sendall(asked("/sample?n=3"))
+    status, headers, body, _ = answered(line)
+    assert (status, headers["content-type"]) == (422, "application/problem+json")
+    assert "query" in json.loads(body)["detail"]
+
+
+def test_what_is_no_http_is_refused_and_ends_the_connection(line: socket.socket) -> None:
+    line.sendall(b"POST /sample\r\nnonsense\r\n\r\n")
+    assert received(line).startswith(b"HTTP/1.1 400")
+
+
+def test_an_answer_in_pieces_is_the_rows_of_the_answer_in_one(line: socket.socket) -> None:
+    line.sendall(asked())
+    rows = json.loads(answered(line)[2])["samples"]
+    line.sendall(asked("/sample", BODY, "Accept: application/x-ndjson", "Connection: close"))
+    got = b""
+    while part := line.recv(1 << 16):
+        got += part
+    head, _, chunks = got.partition(b"\r\n\r\n")
+    assert b"transfer-encoding: chunked" in head.lower()
+    lines = [chunk for chunk in chunks.split() if chunk.startswith(b"[")]
+    assert [json.loads(text) for text in lines] == rows
+
+
+def test_an_idle_connection_is_closed_and_one_in_use_is_not(line: socket.socket) -> None:
+    for _ in range(4):
+        line.sendall(asked())
+        assert answered(line)[0] == 200
+        time.sleep(KEEP_ALIVE_S / 2)
+    began = time.monotonic()
+    assert closed(line)
+    assert time.monotonic() - began < 3 * KEEP_ALIVE_S
