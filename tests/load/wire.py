@@ -81,7 +81,10 @@ class Connection(asyncio.Protocol):
         """Send a request; the answer, or :data:`GONE`."""
         assert self._transport is not None
         self._waiting = asyncio.get_running_loop().create_future()
-        self._transport.write(sent)
+        if self.usable:
+            self._transport.write(sent)
+        else:
+            self._done(GONE)
         return self._waiting
 
     def close(self) -> None:
