@@ -25,7 +25,7 @@ from uvicorn.server import ServerState
 
 from benchmarks.peers.graphs import ARTIFACTS
 from benchmarks.workloads import OURS, WORKLOADS
-from service import batch, routes
+from service import routes, seeds
 from service.access import Door
 from service.app import create_app
 from service.backends import OnnxGraph
@@ -42,7 +42,7 @@ CPU: Final = time.process_time
 
 # Outer stages come after those inside of them, and are told without these.
 STAGES: Final[tuple[tuple[str, Any, str], ...]] = (
-    ("noise by address", batch, "draw"),
+    ("noise, drawn ahead", seeds, "draw"),
     ("the graph", OnnxGraph, "__call__"),
     ("lane: gather, check, cut, wake", Lane, "_pump"),
     ("parse and validate the body", routes.VerbExchange, "_parse"),
@@ -50,7 +50,7 @@ STAGES: Final[tuple[tuple[str, Any, str], ...]] = (
     ("count and log", Door, "_over"),
     ("read the head, begin a task", Front, "data_received"),
 )
-INSIDE: Final = {"lane: gather, check, cut, wake": ("noise by address", "the graph")}
+INSIDE: Final = {"lane: gather, check, cut, wake": ("the graph",)}
 
 
 class Caller:

@@ -94,10 +94,12 @@ def test_a_caller_who_has_enough_leaves_nothing_behind(shared: Service) -> None:
 
 def test_a_full_queue_is_waited_for(start: Start, artifacts: Path) -> None:
     service = start(artifacts, queue_ms=1).ready()
-    answers = []
+    answers, together = [], threading.Barrier(6)
 
     def ask(i: int) -> None:
         with Client(service.url, patience=Patience(60, retries=50)) as client:
+            client.models()  # to be connected
+            together.wait(60)
             answers.append(client.sample("slow", n=100, seed=i).array())
 
     callers = [threading.Thread(target=ask, args=(i,)) for i in range(6)]

@@ -149,7 +149,7 @@ class Lane(RuleBasedStateMachine):
         left = [job.rows - job.taken for job in lane._ring]
         assert lane.waiting == sum(left)
         assert lane._weight == sum(map(lane._weigh, left))
-        assert lane._ahead == sum(min(rows, lane._turn) for rows in left)
+        assert lane._ahead == sum(map(lane._share, left))
         assert 0 <= lane.fullness <= 1
         assert all(rows > 0 for rows in left)
 
