@@ -22,19 +22,14 @@ from tests.load.wire import GONE, Connection, request
 
 pytestmark = pytest.mark.chaos
 
-CALLERS = 1000
-ROWS = 1_000_000
-ASKS_EVERY_S = 2.0  # each in the mean: more of them would leave the stream no part of two cores to lose
-ALONE_S = 10.0
-ROUNDS = 3
 SEEDS = 100
 
 
 class Callers:
     """Each with a connection of its own, asking for one row now and then."""
 
-    def __init__(self, url: str, count: int, right: Sequence[bytes]) -> None:
-        self._url, self._count, self._right = url, count, right
+    def __init__(self, url: str, count: int, every_s: float, right: Sequence[bytes]) -> None:
+        self._url, self._count, self._every_s, self._right = url, count, every_s, right
 
     async def seconds(self, until: asyncio.Event) -> list[float]:
         """How long answers took, until it is over."""
@@ -45,7 +40,7 @@ class Callers:
     async def _call(self, number: int, taken: list[float], until: asyncio.Event) -> None:
         dice, seed = random.Random(number), number % SEEDS
         sent = request("sample", {"model": "heavy", "n": 1, "seed": seed})
-        await asyncio.sleep(dice.uniform(0, ASKS_EVERY_S))
+        await asyncio.sleep(dice.uniform(0, self._every_s))
         connection = await Connection.open(self._url)
         while not until.is_set():
             began = time.monotonic()
@@ -55,7 +50,7 @@ class Callers:
                 continue
             taken.append(time.monotonic() - began)
             assert (answer.status, answer.body) == (200, self._right[seed])
-            await asyncio.sleep(dice.expovariate(1 / ASKS_EVERY_S))
+            await asyncio.sleep(dice.expovariate(1 / self._every_s))
         connection.close()
 
 
@@ -69,19 +64,35 @@ class Round:
     stream_beside_s: float
 
 
-async def _rounds(service: Service, rows: int, callers: int, rounds: int, alone_s: float) -> list[Round]:
+@dataclass(frozen=True)
+class Form:
+    """How much of everything; callers ask every few seconds in the mean."""
+
+    rows: int
+    callers: int
+    every_s: float
+    rounds: int
+    alone_s: float
+
+
+BRIEF = Form(rows=50_000, callers=50, every_s=0.1, rounds=1, alone_s=0.3)
+# If they asked more often, two cores had no part left that the stream could lose.
+FULL = Form(rows=1_000_000, callers=1000, every_s=2.0, rounds=3, alone_s=10.0)
+
+
+async def _rounds(service: Service, form: Form) -> list[Round]:
     fields = {"model": "heavy", "n": 1}
     right = [service.client.post("/sample", json={**fields, "seed": i}).content for i in range(SEEDS)]
-    singles = Callers(service.url, callers, right)
+    singles = Callers(service.url, form.callers, form.every_s, right)
     done, checksums = list[Round](), set[str]()
-    for _ in range(rounds):
+    for _ in range(form.rounds):
         over = asyncio.Event()
-        asyncio.get_running_loop().call_later(alone_s, over.set)
+        asyncio.get_running_loop().call_later(form.alone_s, over.set)
         alone = await singles.seconds(over)
-        stream_alone_s, checksum = await _stream(service, rows)
+        stream_alone_s, checksum = await _stream(service, form.rows)
         over = asyncio.Event()
         beside = asyncio.ensure_future(singles.seconds(over))
-        stream_beside_s, other = await _stream(service, rows)
+        stream_beside_s, other = await _stream(service, form.rows)
         over.set()
         p99s = quantile(alone, 0.99), quantile(await beside, 0.99)
         done.append(Round(*p99s, stream_alone_s, stream_beside_s))
@@ -109,7 +120,7 @@ def test_single_rows_and_a_stream_have_the_same_bits_beside_each_other_as_alone(
     start: Start, tmp_path: Path
 ) -> None:
     service = start(_model(tmp_path / "artifacts")).ready()
-    asyncio.run(_rounds(service, rows=50_000, callers=50, rounds=1, alone_s=0.3))
+    asyncio.run(_rounds(service, BRIEF))
 
 
 @pytest.mark.long
@@ -122,7 +133,7 @@ def test_single_rows_wait_three_times_as_long_at_most_and_the_stream_has_most_of
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
     service = start(_model(tmp_path / "artifacts"), processes=processes).ready()
-    rounds = asyncio.run(_rounds(service, ROWS, CALLERS, ROUNDS, ALONE_S))
+    rounds = asyncio.run(_rounds(service, FULL))
     print("\n| single row p99 alone, ms | beside, ms | ratio | stream alone, s | beside, s | speed kept |")
     for one in rounds:
         print(
