@@ -136,7 +136,7 @@ class Standardise(Bijection):
 
     Args:
         size: D.
-        alike: how many dimensions, one after the other, share a mean and a deviation: the pixels of a channel.
+        alike: how many dimensions in a row share a mean and a deviation: the pixels of a channel.
     """
 
     mean: Array

@@ -64,8 +64,8 @@ class ImageFlow(Flow):
         scales = _multi_scale(config, data)
         # What is the same for every picture of a data set, place by place, is cheapest learned at the end.
         bijection = Stack((scales, Diagonal(data.size)))
-        # A pixel without ink in the training rows has next to no deviation. Ink there, counted in deviations of
-        # its own, would be hundreds, which the couplings stretch beyond float32's digits.
+        # A pixel without ink in the training rows has next to no deviation: in units of its own, ink there
+        # would be hundreds, which the couplings stretch beyond float32's digits.
         pixels = data.size // data.shape[0]
         super().__init__(data, PAPERS[config.kind], bijection, "standard_normal", config.margin, alike=pixels)
 
