@@ -30,7 +30,7 @@ def _sample(number: int) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_as_process_1_a_service_told_to_stop_answers_what_it_accepted(
     start: Start, models: Models, processes: int
 ) -> None:
@@ -88,7 +88,7 @@ def _fill(place: Path) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_full_disk_under_the_log_costs_lines_and_no_request(
     start: Start, models: Models, tiny: Path, tmp_path: Path, processes: int
 ) -> None:

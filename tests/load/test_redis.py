@@ -47,6 +47,7 @@ def _are_right(calls: list[Call], right: dict[str, Any]) -> None:
         assert call.body["ids"] == right["ids"][place : place + 1]
 
 
+@pytest.mark.long
 def test_a_redis_whose_answers_come_late_or_after_nobody_waits_mixes_up_none(
     start: Start, models: Models, redis_server: Redis, between: Between
 ) -> None:
@@ -103,7 +104,7 @@ def _cut(values: list[bytes]) -> list[bytes]:
     return [value[:-1] for value in values]
 
 
-@pytest.mark.parametrize("lie", [_rot, _swap, _cut])
+@pytest.mark.parametrize("lie", [_rot, *(pytest.param(lie, marks=pytest.mark.long) for lie in (_swap, _cut))])
 def test_values_that_are_not_what_was_stored_are_not_believed(
     start: Start, models: Models, redis_server: Redis, lie: Any
 ) -> None:
@@ -142,7 +143,12 @@ def _another_type(said: bytes) -> bytes:
     return b":7\r\n"
 
 
-@pytest.mark.parametrize("change", [_noise, _error, _too_much, _too_little, _another_type])
+OTHERS = (_error, _too_much, _too_little, _another_type)
+
+
+@pytest.mark.parametrize(
+    "change", [_noise, *(pytest.param(change, marks=pytest.mark.long) for change in OTHERS)]
+)
 def test_a_server_that_does_not_speak_as_redis_does_is_a_miss(
     start: Start, models: Models, redis_server: Redis, between: Between, change: Change
 ) -> None:
