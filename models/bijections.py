@@ -132,21 +132,28 @@ class Unit(Bijection):
 
 
 class Standardise(Bijection):
-    """Each dimension to mean 0 and standard deviation 1, as :meth:`fit` found them."""
+    """Each dimension to mean 0 and standard deviation 1, as :meth:`fit` found them.
+
+    Args:
+        size: D.
+        alike: how many dimensions in a row share a mean and a deviation: the pixels of a channel.
+    """
 
     mean: Array
     std: Array
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, alike: int = 1) -> None:
         super().__init__()
+        self.alike = alike
         self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
         self.register_buffer("std", torch.ones(size, dtype=torch.float64))
 
     def fit(self, x: Array) -> Array:
         """Take mean and standard deviation of the rows, (N, D)."""
-        mean, std = moments(x)
-        self.mean.copy_(mean)
-        self.std.copy_(std)
+        groups = x.unflatten(1, (-1, self.alike))  # (N, D / alike, alike)
+        mean, std = moments(groups.transpose(1, 2).flatten(0, 1))
+        self.mean.copy_(mean.repeat_interleave(self.alike))
+        self.std.copy_(std.repeat_interleave(self.alike))
         return self(x)[0]
 
     def forward(self, x: Array) -> tuple[Array, Array]:

@@ -85,6 +85,7 @@ class Flow(Model):
         prior: law of the latents.
         margin: how far beyond bounded data the flow may go, see :class:`FlowConfig`; ``None`` for no logit.
         decode_passes: how many passes of the bijection's networks its inverse takes.
+        alike: how many dimensions are standardised by the same numbers, see :class:`Standardise`.
     """
 
     grades = Grades(density="exact", latents="bijection", generator="one_shot")
@@ -99,6 +100,7 @@ class Flow(Model):
         prior: Law,
         margin: float | None,
         decode_passes: int = 1,
+        alike: int = 1,
     ) -> None:
         super().__init__()
         self.decode_passes = decode_passes
@@ -106,7 +108,7 @@ class Flow(Model):
         self.data = _reachable(data, margin)
         self.latent = LatentSpace(shape=(data.size,), prior=prior)
         self.prior = log_density(prior)
-        self.preprocessing = Stack(_preprocessing(data, margin))
+        self.preprocessing = Stack(_preprocessing(data, margin, alike))
         self.bijection = bijection
         width = data.bin_width if data.levels else 0.0
         self.register_buffer("bin", torch.tensor(width, dtype=torch.float64))
@@ -211,12 +213,12 @@ def _even_first(size: int, layer: int) -> Array:
     return torch.cat((places[::2], places[1::2])) if layer == 0 else places.roll(-(size // 2))
 
 
-def _preprocessing(data: DataSpace, margin: float | None) -> list[Bijection]:
+def _preprocessing(data: DataSpace, margin: float | None, alike: int) -> list[Bijection]:
     if interval(data) is None:
-        return [Standardise(data.size)]
+        return [Standardise(data.size, alike)]
     if margin is None:
         return [Unit(*_ends(_widened(data, 0.0)))]
-    return [Logit(*_ends(_widened(data, margin))), Standardise(data.size)]
+    return [Logit(*_ends(_widened(data, margin))), Standardise(data.size, alike)]
 
 
 def _ends(data: DataSpace) -> tuple[Array, Array]:

@@ -75,9 +75,11 @@ class Plan:
         return optimizer, LambdaLR(optimizer, self._rate)
 
     def _rate(self, step: int) -> float:
+        """The part of the learning rate that a step takes, counted from 0."""
+        risen = min(1.0, (step + 1) / max(1, self.fit.warm_up))
         if self.fit.schedule == "constant":
-            return 1.0
-        return (1 + math.cos(math.pi * min(1.0, step / self.total_steps))) / 2
+            return risen
+        return risen * (1 + math.cos(math.pi * min(1.0, step / self.total_steps))) / 2
 
 
 class Objective(pl.LightningModule, ABC):

@@ -94,6 +94,7 @@ class FitConfig(Contract):
         epochs: passes over the training rows, at most.
         eps: what Adam adds to the root of its second moment.
         schedule: ``cosine`` takes the learning rate to zero over all epochs.
+        warm_up: steps over which the learning rate rises evenly to its full height.
         patience: epochs without a better validation score after which to stop.
         clip_norm: largest norm of a gradient.
         threads: of the CPU, all cores without it; small networks are fastest with 1, and then give the same
@@ -107,6 +108,7 @@ class FitConfig(Contract):
     eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["constant", "cosine"] = "constant"
+    warm_up: int = Field(default=0, ge=0)
     patience: Count | None = None
     clip_norm: float | None = Field(default=None, gt=0)
     threads: Count | None = None

@@ -159,6 +159,16 @@ def test_standardise_leaves_mean_zero_and_deviation_one() -> None:
     torch.testing.assert_close(std, torch.ones_like(std), rtol=0, atol=1e-10)
 
 
+def test_dimensions_that_are_alike_share_their_mean_and_deviation() -> None:
+    x = torch.randn(500, 4, dtype=torch.float64, generator=source(12)) * torch.tensor([1.0, 9.0, 2.0, 2.0])
+    bijection = Standardise(4, alike=2)
+    z = bijection.fit(x).unflatten(1, (2, 2))
+    std, mean = torch.std_mean(z, dim=(0, 2), correction=0)
+    torch.testing.assert_close(mean, torch.zeros_like(mean), rtol=0, atol=1e-10)
+    torch.testing.assert_close(std, torch.ones_like(std), rtol=0, atol=1e-10)
+    assert bijection.std[0] == bijection.std[1] != bijection.std[2] == bijection.std[3]
+
+
 def test_a_stack_fits_each_part_to_what_the_parts_before_it_give() -> None:
     x = torch.rand(500, D, dtype=torch.float64, generator=source(11)) * (HIGH - LOW) + LOW
     stack = Stack((Logit(LOW, HIGH), Standardise(D)))

@@ -50,6 +50,22 @@ def rows(n: int) -> Array:
     return torch.randn(n, 2, dtype=torch.float64, generator=generator(9))
 
 
+def test_the_learning_rate_rises_and_then_follows_its_schedule() -> None:
+    weight = torch.nn.Linear(1, 1)
+    rates = {}
+    for warm_up in (0, 4):
+        plan = Plan(FIT.model_copy(update={"warm_up": warm_up}), total_steps=10, seed=0)
+        optimizer, schedule = plan.adam(weight)
+        rates[warm_up] = []
+        for _ in range(10):
+            rates[warm_up].append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+    assert rates[0][0] == FIT.learning_rate
+    risen = [rate / full for rate, full in zip(rates[4], rates[0], strict=True)]
+    assert risen == pytest.approx([0.25, 0.5, 0.75] + 7 * [1.0])
+
+
 def test_noise_is_the_same_at_the_same_address_and_another_elsewhere() -> None:
     drawn = {
         address: torch.randn(4, generator=generator(*address))
