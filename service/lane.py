@@ -32,6 +32,7 @@ from service.seeds import Seeds
 __all__ = ["Lane", "LaneObserver", "NoObserver", "Observer", "Rows", "ScoreObserver", "Worker"]
 
 SHARES: Final = 4  # a job takes at most this part of a long batch before the next has its turn
+TURNS: Final = 3  # of the loop, in which a request is read, begun and put into the queue
 LEEWAY: Final = 3.0  # a queue may take this many times longer than it seems: others come and take turns
 RELIEF_S: Final = 60.0  # after which memory that was short may be there again
 RECENT_MS: Final = 50.0  # of work, over which the pace is a mean
@@ -335,6 +336,14 @@ class Lane:
             self._awake = True
             self._loop.call_soon(self._pump)
 
+    def _after(self, turns: int) -> None:
+        """Form batches when the loop has turned for others, nobody of whom moves while one runs here."""
+        self._awake = True
+        if turns:
+            self._loop.call_soon(self._after, turns - 1)
+        else:
+            self._pump()
+
     def _may_start(self) -> bool:
         if not self._flying:
             return bool(self._ring or self._broken)
@@ -422,7 +431,8 @@ class Lane:
         if here:
             self._run(batch)
             self._land(batch)
-            self._wake()  # the next one in the next turn of the loop, so that others have theirs
+            if self._may_start():
+                self._after(TURNS)
         else:
             self._start(partial(self._work, batch))
 
