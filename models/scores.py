@@ -48,13 +48,16 @@ def log_mean_exp(log_w: Array) -> tuple[Array, Array]:
         (B,) and (B,), nats; the error is NaN for one draw.
     """
     k = log_w.shape[1]
+    if k == 1:
+        (alone,) = log_w.T
+        return np.where(np.isposinf(alone), np.nan, alone), np.full(len(log_w), np.nan)
     highest = log_w.max(axis=1)
     shift = np.where(np.isneginf(highest), 0.0, highest)
     with np.errstate(divide="ignore", invalid="ignore"):
         weights = np.exp(log_w - shift[:, None])
         mean = weights.mean(axis=1)
         score = shift + np.log(mean)
-        spread = weights.std(axis=1, ddof=1) if k > 1 else np.full(len(log_w), np.nan)
+        spread = weights.std(axis=1, ddof=1)
         return np.where(np.isposinf(highest), np.nan, score), spread / (mean * math.sqrt(k))
 
 

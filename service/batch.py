@@ -49,6 +49,7 @@ class Job:
 
     Attributes:
         taken: rows that have been put into batches.
+        turn: those of them since the job had to wait for its turn.
         left: rows that have not been answered.
         outputs: where the answers of a cut job are put together, ``None`` while it is whole.
         waited_s: until its first batch began.
@@ -66,6 +67,7 @@ class Job:
         "rows",
         "since",
         "taken",
+        "turn",
         "waited_s",
     )
 
@@ -82,7 +84,7 @@ class Job:
         self.deadline = deadline
         self.since = since
         self.future = future
-        self.taken = 0
+        self.taken = self.turn = 0
         self.left = rows
         self.outputs: Outputs | None = None
         self.failed: dict[int, str] = {}

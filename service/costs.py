@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
+import numpy as np
+
 from service.backends import OutOfMemory
 
 HANDOVER_MS: Final = 0.1  # what a batch costs beside its graph: two threads, gathering, waking its callers
 LONGEST_BATCH_MS: Final = 250.0  # nobody's single row should wait longer behind somebody's thousand
 SHORT_MS: Final = 5.0  # a batch below this keeps nobody waiting who would notice
-NEAR: Final = 1.1  # larger batches must save more than a tenth per row to be worth the wait
+LONG_MS: Final = 60.0  # one below this hardly does, and has its callers answered together, which is cheaper
+NEAR: Final = 1.1  # longer batches must save more than a tenth per row to be worth the wait
+CACHE_BYTES: Final = 1 << 23  # more than what a core keeps of a graph while others run
 RUNS: Final = 3  # TorchScript specialises in its second and third run of a shape
 
 
@@ -69,11 +73,11 @@ class Costs:
 
     @classmethod
     def pruned(cls, sizes: list[int], ms: list[float]) -> Self:
-        """Without the sizes that save next to nothing per row, unless they are short anyway."""
+        """Without the long sizes that save next to nothing per row."""
         per_row = [cost / size for size, cost in zip(sizes, ms, strict=True)]
         best = min(per_row)
         last = next(i for i, cost in enumerate(per_row) if cost <= NEAR * best)
-        last = max(last, bisect_right(ms, SHORT_MS) - 1)
+        last = max(last, bisect_right(ms, LONG_MS) - 1)
         return cls(tuple(sizes[: last + 1]), tuple(ms[: last + 1]))
 
 
@@ -99,11 +103,9 @@ def measure(
                 raise
             break
         sizes.append(size)
-        if ms[-1] <= SHORT_MS:
-            continue
-        if _saturated(sizes, ms):  # or somebody else had the processor for a moment
-            ms[-3:] = map(min, ms[-3:], [_cost_ms(run, size, timer) for size in sizes[-3:]])
-        if ms[-1] > LONGEST_BATCH_MS or _saturated(sizes, ms):
+        if _odd(sizes, ms):
+            ms[-2:] = map(min, ms[-2:], [_cost_ms(run, size, timer) for size in sizes[-2:]])
+        if ms[-1] > LONGEST_BATCH_MS or (ms[-1] > LONG_MS and _saturated(sizes, ms)):
             break
     return Costs.pruned(sizes, ms)
 
@@ -118,12 +120,18 @@ def _doubling(last: int) -> Iterator[int]:
 
 def _cost_ms(run: Callable[[int], object], size: int, timer: Callable[[], float]) -> float:
     run(size)
-    shortest = float("inf")
+    shortest, others = float("inf"), np.empty(CACHE_BYTES, np.uint8)
     for _ in range(RUNS):
+        others.fill(0)  # in service a graph hardly finds its weights in the cache that it left them in
         began = timer()
         run(size)
         shortest = min(shortest, 1000 * (timer() - began))
     return shortest + HANDOVER_MS
+
+
+def _odd(sizes: list[int], ms: list[float]) -> bool:
+    """Whether a crowd costs more by the row than half of it, or less in all: somebody else was at work."""
+    return len(sizes) > 1 and (ms[-1] / sizes[-1] > ms[-2] / sizes[-2] or ms[-1] < ms[-2])
 
 
 def _saturated(sizes: list[int], ms: list[float]) -> bool:

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -28,10 +28,10 @@ from service.batch import Input, Job, Outputs, Piece, Rows, Stage
 from service.costs import SHORT_MS, Costs
 from service.errors import DeadlinePassed, Draining, EngineDead, QueueFull, ServiceError
 from service.seeds import Seeds
+from service.turns import Turns
 
 __all__ = ["Lane", "LaneObserver", "NoObserver", "Observer", "Rows", "ScoreObserver", "Worker"]
 
-SHARES: Final = 4  # a job takes at most this part of a long batch before the next has its turn
 TURNS: Final = 3  # of the loop, in which a request is read, begun and put into the queue
 LEEWAY: Final = 3.0  # a queue may take this many times longer than it seems: others come and take turns
 RELIEF_S: Final = 60.0  # after which memory that was short may be there again
@@ -183,15 +183,9 @@ class Lane:
         self._inline_ms = SHORT_MS if inline else 0.0
         self._in_flight = 2 if costs.ms[-1] < SHORT_MS else 1
         self._limit = max(1, int(queue_ms / costs.row_ms))
-        self._turn = max(1, costs.max_rows // SHARES)
-        self._whole = costs.short_rows  # a job that makes no long batch is not cut
-        self._heaviest = max(1, self._limit // 2)
-        self._ring: OrderedDict[Job, None] = OrderedDict()  # whose turn it is comes first
+        self._queue = Turns(costs, heaviest=max(1, self._limit // 2))
         self._broken: deque[Batch] = deque()  # the parts of batches that failed
         self._flying: set[Batch] = set()
-        self._rows = 0  # that wait in the ring
-        self._weight = 0  # the same, but see _weigh
-        self._ahead = 0  # the same, before whoever comes now has his turn
         self._pace = 1.0  # how long batches take, in units of their cost
         self._busy_since = 0.0  # or since the last batch has ended
         self._awake = False
@@ -207,12 +201,12 @@ class Lane:
     @property
     def waiting(self) -> int:
         """Rows in the queue."""
-        return self._rows
+        return self._queue.rows
 
     @property
     def fullness(self) -> float:
         """How much of the queue's bound is taken, 0 to 1; at 1 callers are refused."""
-        return min(1.0, self._weight / self._limit)
+        return min(1.0, self._queue.weight / self._limit)
 
     def busy_s(self) -> float:
         """How long the oldest batch has been with the device, 0 if there is none."""
@@ -249,13 +243,12 @@ class Lane:
             self._observer.dropped(reason, rows)
             raise refusal()
         self._check(inputs, rows)
-        weight = self._weigh(rows)
-        full = None if admitted else self._full(rows, weight) or self._too_late(rows, deadline)
+        full = None if admitted else self._full(rows) or self._too_late(rows, deadline)
         if full is not None:
             self._observer.dropped("queue_full", rows)
             raise full
         job = Job(inputs, rows, deadline, self._clock(), self._loop.create_future())
-        self._join(job)
+        self._queue.join(job)
         self._wake()
         return job
 
@@ -267,66 +260,42 @@ class Lane:
                 seen = getattr(value, "shape", None), getattr(value, "dtype", value)
                 raise ValueError(f"input {self._stage.inputs[place]} of {rows} rows got {seen}")
 
-    def _weigh(self, rows: int) -> int:
-        """What a job of so many rows adds to the queue: it takes turns, so no one job fills it."""
-        return min(rows, self._heaviest)
-
-    def _full(self, rows: int, weight: int) -> QueueFull | None:
-        if not self._ring or self._weight + weight <= self._limit:
+    def _full(self, rows: int) -> QueueFull | None:
+        queue = self._queue
+        if not queue.rows or queue.weight + queue.weigh(rows) <= self._limit:
             return None
-        wait_ms = self._weight * self._costs.row_ms * self._pace
+        wait_ms = queue.weight * self._costs.row_ms * self._pace
         return QueueFull(
-            f"{self._rows} rows are queued, about {wait_ms:.0f} ms of work; {rows} more do not fit into "
+            f"{queue.rows} rows are queued, about {wait_ms:.0f} ms of work; {rows} more do not fit into "
             f"{self._limit * self._costs.row_ms:.0f} ms",
             retry_after_s=wait_ms / 1000,
         )
 
     def _too_late(self, rows: int, deadline: float) -> QueueFull | None:
         """Who would wait past the deadline is told so now: late, he would have cost others their time."""
-        if not self._ring and not self._flying:
+        if not self._queue.rows and not self._flying:
             return None
         wait_s, patience_s = self._wait_s(rows), deadline - self._clock()
         if wait_s <= patience_s:
             return None
         return QueueFull(
-            f"{self._rows} rows are queued, and an answer may take {1000 * wait_s:.0f} ms; "
+            f"{self._queue.rows} rows are queued, and an answer may take {1000 * wait_s:.0f} ms; "
             f"the deadline is in {1000 * patience_s:.0f} ms",
             retry_after_s=wait_s - patience_s,
         )
 
     def _wait_s(self, rows: int) -> float:
         """How long an answer may take: others have their turns first, and the device has its batches."""
-        turns = -(-rows // self._share(rows))
-        flying = sum(batch.rows for batch in (*self._flying, *self._broken))
-        others = flying + min(self._rows, turns * self._ahead)
+        others = self._queue.ahead(rows)
+        for batch in (*self._flying, *self._broken):
+            others += batch.rows
         return (LEEWAY * others + rows) * self._costs.row_ms * self._pace / 1000
-
-    def _share(self, rows: int) -> int:
-        """How many rows of a job go before the next has its turn."""
-        return rows if rows <= self._whole else self._turn
 
     def _forget(self, job: Job) -> None:
         """Its caller has left."""
-        if job in self._ring:
-            del self._ring[job]
-            self._observer.dropped("cancelled", self._leave(job))
+        if rows := self._queue.leave(job):
+            self._observer.dropped("cancelled", rows)
             self._settle()
-
-    def _join(self, job: Job) -> None:
-        """Go to the end of the ring, with what is not taken."""
-        self._ring[job] = None
-        self._count(job.rows - job.taken, 1)
-
-    def _leave(self, job: Job) -> int:
-        """Take what a job still has off the count."""
-        rows = job.rows - job.taken
-        self._count(rows, -1)
-        return rows
-
-    def _count(self, rows: int, sign: int) -> None:
-        self._rows += sign * rows
-        self._weight += sign * self._weigh(rows)
-        self._ahead += sign * self._share(rows)
 
     # Departure ----------------------------------------------------------------------------------------
 
@@ -346,11 +315,11 @@ class Lane:
 
     def _may_start(self) -> bool:
         if not self._flying:
-            return bool(self._ring or self._broken)
+            return bool(self._queue.rows or self._broken)
         # A batch that is not full can still grow while another runs; and behind one caller's thousands, alone
         # here, whoever comes next would wait for two of their batches instead of one.
-        full = self._rows >= self._costs.max_rows
-        return len(self._flying) < self._in_flight and full and len(self._ring) > 1
+        full = self._queue.rows >= self._costs.max_rows
+        return len(self._flying) < self._in_flight and full and len(self._queue) > 1
 
     def _pump(self) -> None:
         self._awake = False
@@ -362,39 +331,26 @@ class Lane:
 
     def _next(self) -> list[Piece]:
         """The next batch, a part of a broken one and fresh rows by turns."""
-        self._mended = bool(self._broken) and not (self._mended and self._ring)
+        self._mended = bool(self._broken) and not (self._mended and self._queue.rows)
         return self._mend(self._broken.popleft()) if self._mended else self._gather()
 
     def _gather(self) -> list[Piece]:
-        """Rows from the ring: each job takes a share and goes to the end, until the batch is full."""
-        now = self._clock()
+        """Rows from the queue, until the batch is full."""
+        now, queue = self._clock(), self._queue
         if now >= self._relief:
             self._costs = self._measured
-        room = self._costs.worth(self._rows)
-        run_s = self._costs.ms_of(room) * self._pace / 1000
-        pieces: dict[Job, Piece] = {}
-        while room and self._ring:
-            job, _ = self._ring.popitem(last=False)
-            # Who would be late gives way to others; alone he may try, for the estimate may be wrong.
-            if self._late(job, now + run_s if self._ring else now):
-                self._leave(job)
-                continue
-            rows = min(self._share(job.rows), room, job.rows - job.taken)
-            if job in pieces:
-                pieces[job].rows += rows
-            else:
-                pieces[job] = Piece(job, job.taken, rows)
-            room -= rows
-            self._take(job, rows)
-        return list(pieces.values())
+        room = self._costs.worth(queue.rows)
+        answered = now + self._costs.ms_of(room) * self._pace / 1000
 
-    def _take(self, job: Job, rows: int) -> None:
-        left = self._leave(job) - rows
-        job.taken += rows
-        if left:
-            self._join(job)
-        if rows < job.rows and job.outputs is None:
-            job.outputs = self._stage.blank(job.rows)
+        def wanted(job: Job) -> bool:
+            # Who would be late gives way to others; alone he may try, for the estimate may be wrong.
+            return not self._late(job, answered if len(queue) > 1 else now)
+
+        pieces = queue.take(room, wanted)
+        for piece in pieces:
+            if piece.rows < piece.job.rows and piece.job.outputs is None:
+                piece.job.outputs = self._stage.blank(piece.job.rows)
+        return pieces
 
     def _mend(self, broken: Batch) -> list[Piece]:
         """What is still wanted of a part of a batch that failed, and now fits."""
@@ -547,7 +503,7 @@ class Lane:
         self._fail_all()
 
     def _settle(self) -> None:
-        if self._end and not (self._ring or self._broken or self._flying):
+        if self._end and not (self._queue.rows or self._broken or self._flying):
             self._quiet.set()
 
     def _fail_all(self) -> None:
@@ -557,12 +513,11 @@ class Lane:
             if not job.future.done():
                 job.future.set_exception(refusal())
                 self._observer.dropped(reason, job.left)
-        self._ring.clear()
+        self._queue.clear()
         self._broken.clear()
-        self._rows = self._weight = self._ahead = 0
 
     def _jobs(self) -> Iterator[Job]:
-        yield from self._ring
+        yield from self._queue
         for batch in (*self._broken, *self._flying):
             yield from (piece.job for piece in batch.pieces)
 

@@ -20,7 +20,7 @@ from service.errors import NotAcceptable, UnsupportedMediaType
 from service.exchange import Begun, Exchange, Scope
 from service.facts import require
 from service.lifecycle import Lifecycle
-from service.streams import columns
+from service.streams import is_table
 from service.watch import Receive, Watch
 from service.wire import (
     CSV,
@@ -205,7 +205,7 @@ class VerbExchange(Exchange):
     def _offered(self, space: DataSpace) -> tuple[str, ...]:
         """The forms of this model's answers, ours first."""
         pictures = (PNG,) if self._route.pictures and is_pictures(space) else ()
-        table = (CSV,) if self._route.lines and columns(space) else ()
+        table = (CSV,) if self._route.lines and is_table(space) else ()
         return (JSON, NPY, NPZ, *pictures, *((NDJSON,) if self._route.lines else ()), *table)
 
 

@@ -348,6 +348,8 @@ def _cast(array: Array, dtype: DType, field: str) -> Array:
     """The same numbers in the graph's dtype; fractions may round, whole numbers may not change."""
     with np.errstate(over="ignore", invalid="ignore"):
         cast = np.ascontiguousarray(array, dtype=dtype)
+        if array.dtype.kind == "f" and dtype != "int64" and np.isfinite(np.vdot(cast, cast)):
+            return cast  # so is every number
     exact = array.dtype.kind in "iu" or dtype == "int64"
     bad = ~np.isfinite(cast) | (cast != array) if exact else ~np.isfinite(cast)
     if bad.any():

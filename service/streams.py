@@ -54,9 +54,14 @@ class Form:
     row_bytes: Callable[[Stream], int] | None = None
 
 
+def is_table(space: DataSpace) -> bool:
+    """Whether rows are a table's."""
+    return len(space.shape) == 1
+
+
 def columns(space: DataSpace) -> tuple[str, ...] | None:
     """The names of a table's columns, ``None`` for data that are no table."""
-    if len(space.shape) != 1:
+    if not is_table(space):
         return None
     return space.columns or tuple(f"x{i}" for i in range(space.size))
 

@@ -187,12 +187,14 @@ def _header_value(value: Any) -> str | None:
     if isinstance(value, np.ndarray):
         value = value.tolist() if value.ndim == 1 else None
     if isinstance(value, list):
-        return ",".join(_scalar(item) for item in value) if len(value) <= HEADER_ROWS else None
-    return None if value is None else _scalar(value)
+        return _joined(value) if len(value) <= HEADER_ROWS else None
+    return None if value is None else _joined([value])
 
 
-def _scalar(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _joined(values: list[Any]) -> str:
+    """Scalars, all of one type."""
+    words = ",".join(map(str, values))
+    return words.lower() if values and isinstance(values[0], bool) else words
 
 
 @lru_cache(maxsize=256)

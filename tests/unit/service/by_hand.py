@@ -132,11 +132,13 @@ class Bench:
 
     def assert_idle(self) -> None:
         lane = self.lane
-        assert not lane._ring
+        assert not list(lane._queue)
         assert not lane._broken
         assert not lane._flying
         assert not self._works
-        assert (lane.waiting, lane._weight, lane._ahead, lane.busy_s()) == (0, 0, 0, 0.0)
+        assert (lane.waiting, lane._queue.weight) == (0, 0)
+        assert (lane._queue.ahead(1), lane._queue.ahead(10**6)) == (0, 0)
+        assert lane.busy_s() == 0
 
 
 def values_of(task: asyncio.Task[Rows]) -> list[float]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from service.backends import GraphError, OutOfMemory
-from service.costs import HANDOVER_MS, LONGEST_BATCH_MS, RUNS, Costs, measure
+from service.costs import HANDOVER_MS, LONG_MS, LONGEST_BATCH_MS, RUNS, Costs, measure
 
 
 class Device:
@@ -43,10 +43,11 @@ def test_the_largest_size_is_the_one_that_was_set(max_rows: int, sizes: tuple[in
     assert Device(lambda size: 1.0).costs(max_rows).sizes == sizes
 
 
-def test_where_a_row_costs_the_same_in_any_crowd_batches_stay_small() -> None:
+def test_where_a_row_costs_the_same_in_any_crowd_batches_stay_shorter_than_long() -> None:
     device = Device(lambda size: 5.0 * size)
-    assert device.costs().max_rows == 1
-    assert max(device.runs) <= 4
+    assert device.costs().max_rows == 8
+    assert max(device.runs) <= 16
+    assert Device(lambda size: LONG_MS * size).costs().max_rows == 1
 
 
 def test_a_batch_that_takes_long_is_not_doubled() -> None:

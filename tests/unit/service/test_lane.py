@@ -16,8 +16,9 @@ from service.batch import Stage
 from service.costs import Costs
 from service.errors import DeadlinePassed, Draining, EngineDead, QueueFull
 from service.lane import RELIEF_S, Lane, Rows, Worker
+from service.turns import SHARES, TURN_MS
 from tests import graphs
-from tests.unit.service.by_hand import POISON, Array, Bench, looped, poison, settle, values_of
+from tests.unit.service.by_hand import POISON, SIZES, Array, Bench, looped, poison, settle, values_of
 
 # Work-conserving ------------------------------------------------------------------------------------------
 
@@ -136,13 +137,40 @@ async def test_a_single_row_behind_a_hundred_thousand_is_in_the_very_next_batch(
 @looped
 async def test_large_jobs_share_the_device_evenly() -> None:
     bench = Bench()
-    tasks = [await bench.ask(*range(start, start + 400)) for start in (0, 1000, 2000)]
-    for _ in range(60):
+    turn = int(TURN_MS / (1 / 8))  # rows
+    tasks = [await bench.ask(*range(start, start + 4 * turn)) for start in (0, 1000, 2000)]
+    for _ in range(turn):  # batches
         await bench.step()
-    taken = [job.taken for job in bench.lane._ring]
-    assert max(taken) - min(taken) <= 8 + 8  # the first had a batch before the others came
+    taken = [job.taken for job in bench.lane._queue]
+    assert len(taken) == 3
+    assert max(taken) - min(taken) <= turn + 8  # the first had a batch before the others came
     await bench.finish()
-    assert [values_of(task)[-1] for task in tasks] == [798, 2798, 4798]
+    assert [values_of(task)[-1] for task in tasks] == [
+        2 * (start + 4 * turn - 1) for start in (0, 1000, 2000)
+    ]
+
+
+@looped
+async def test_long_jobs_that_are_done_in_a_turn_are_answered_in_the_order_of_their_arrival() -> None:
+    bench = Bench()
+    tasks = [await bench.ask(*range(16)) for _ in range(5)]
+    done = []
+    for _ in range(10):
+        await bench.step()
+        done.append(sum(task.done() for task in tasks))
+    assert done == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5]
+
+
+@pytest.mark.parametrize("sizes", [(1,), SIZES])
+@looped
+async def test_a_long_job_goes_on_behind_any_number_of_single_rows(sizes: tuple[int, ...]) -> None:
+    bench = Bench(sizes)
+    large = await bench.ask(*range(100))
+    for _ in range(100 * SHARES):
+        for _ in range(sizes[-1] + 1):
+            await bench.ask(1)
+        await bench.step()
+    assert values_of(large) == [2.0 * i for i in range(100)]
 
 
 @looped

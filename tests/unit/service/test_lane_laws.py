@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from service.backends import DeviceLost
+from service.batch import Job
 from service.errors import DeadlinePassed, Draining, EngineDead, QueueFull
 from service.lane import Batch, Rows
+from service.turns import SHARES
 from tests.unit.service.by_hand import POISON, SIZES, Array, Bench, settle
 
 T = TypeVar("T")
@@ -25,13 +27,13 @@ class Caller:
     """Who asked for some rows.
 
     Attributes:
-        turns: how many others had a turn before him, at most, when he came.
-        overtaken: batches of fresh rows that have been formed without him since then.
+        patience: how many batches of fresh rows may be formed before he is in one.
+        overtaken: how many were.
     """
 
-    def __init__(self, values: list[float], deadline: float, turns: int, busy: bool) -> None:
+    def __init__(self, values: list[float], deadline: float, patience: float, busy: bool) -> None:
         self.column: Array = np.array(values, np.float32).reshape(-1, 1)
-        self.deadline, self.turns, self.busy = deadline, turns, busy
+        self.deadline, self.patience, self.busy = deadline, patience, busy
         self.overtaken, self.begun = 0, False
         self.task: asyncio.Task[Rows]
 
@@ -80,8 +82,8 @@ class Lane(RuleBasedStateMachine):
     def arrive(self, marks: list[float], within: float, admitted: bool) -> None:
         lane, number = self.lane, len(self.callers)
         values = [mark or 100.0 * number + i for i, mark in enumerate(marks)]
-        busy = bool(lane._ring or lane._flying)
-        caller = Caller(values, self.bench.now + within, len(lane._ring), busy)
+        busy = bool(lane.waiting or lane._flying)
+        caller = Caller(values, self.bench.now + within, self.patience(len(values)), busy)
         asked = lane.submit((caller.column,), len(values), caller.deadline, admitted)
         caller.task = self.loop.create_task(asked)
         self.callers.append(caller)
@@ -133,23 +135,33 @@ class Lane(RuleBasedStateMachine):
                 assert now < caller.deadline, "nor does who is late"
             elif caller.waits and not self.lane._mended:
                 caller.overtaken += 1
-                assert caller.overtaken <= caller.turns + 1, "nobody has two turns before another has one"
+                assert caller.overtaken <= caller.patience, "who comes later does not go first"
         self.launch(batch)
+
+    def is_brief(self, job: Job) -> bool:
+        return job.rows <= self.lane._measured.short_rows
+
+    def patience(self, rows: int) -> float:
+        """In batches: each that is not the other kind's takes a row of those ahead."""
+        brief = rows <= self.lane._measured.short_rows
+        ahead = [job for job in self.lane._queue if self.is_brief(job) == brief]
+        part = 1 - 1 / SHARES if brief else 1 / SHARES
+        return sum(job.rows - job.taken for job in ahead) / part + SHARES
 
     @invariant()
     def the_device_is_never_idle_while_rows_wait(self) -> None:
         lane = self.lane
-        if lane._ring or lane._broken:
+        if lane.waiting or lane._broken:
             assert lane._flying or lane._awake
         assert len(lane._flying) <= 2
 
     @invariant()
     def rows_are_counted(self) -> None:
         lane = self.lane
-        left = [job.rows - job.taken for job in lane._ring]
+        left = [job.rows - job.taken for job in lane._queue]
         assert lane.waiting == sum(left)
-        assert lane._weight == sum(map(lane._weigh, left))
-        assert lane._ahead == sum(map(lane._share, left))
+        assert lane._queue.weight == sum(map(lane._queue.weigh, left))
+        assert lane._queue.ahead(1) == sum(job.rows - job.taken for job in lane._queue if self.is_brief(job))
         assert 0 <= lane.fullness <= 1
         assert all(rows > 0 for rows in left)
 
