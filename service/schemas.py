@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    GetCoreSchemaHandler,
     StringConstraints,
     Tag,
     TypeAdapter,
@@ -24,7 +25,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from models.manifest import DType, Name, Version
 from service.errors import InvalidInput
@@ -48,9 +49,21 @@ Directions = Annotated[dict[Name, Strength], Field(min_length=1, max_length=100)
 _NUMBERS = {"anyOf": [{"type": "number"}, {"type": "array", "minItems": 1}]}
 _ROW = {"type": "array", "minItems": 1, "items": _NUMBERS}
 Row = Annotated[list[Any], WithJsonSchema({**_ROW, "description": "one row, of the model's shape"})]
+
+
+class _ListsOrArray:
+    """What a body of JSON has as nested lists may come as an array from elsewhere."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        lists = handler(source)
+        either = core_schema.union_schema([core_schema.is_instance_schema(np.ndarray), lists])
+        return core_schema.json_or_python_schema(json_schema=lists, python_schema=either)
+
+
 Rows = Annotated[
     list[Any],
     Field(min_length=1),
+    _ListsOrArray(),
     WithJsonSchema(
         {"type": "array", "minItems": 1, "items": _ROW, "description": "rows, each of the model's shape"}
     ),
@@ -301,18 +314,20 @@ def rows(
     """Rows as the graph takes them, (B, *shape), contiguous.
 
     Args:
-        value: nested lists of a JSON body, or the array of an npy body.
+        value: nested lists of a JSON body, or an array.
         shape: of one row, by the manifest.
         field: the name to blame.
-        numeric: whether lists are known to hold nothing but numbers, so that they need not be looked at.
+        numeric: whether an array was written as lists of numbers, so that it is spoken of as such.
 
     Raises:
         InvalidInput: for another shape, or a value that is no finite number of this dtype.
     """
     if isinstance(value, np.ndarray):
-        return _cast(_checked(value, shape, field), dtype, field)
-    if numeric and dtype == "float32" and (array := _plain(value, shape)) is not None:
-        return array
+        if not numeric:
+            return _cast(_checked(value, shape, field), dtype, field)
+        if dtype == "float32" and _is_sound(value, shape):
+            return value.astype(np.float32)
+        value = value.tolist()
     try:
         nested = _nested(shape).validate_python(value)
     except ValidationError as error:
@@ -325,15 +340,9 @@ def rows(
     return _cast(np.array(nested, dtype=np.float64), dtype, field)
 
 
-def _plain(numbers: list[Any], shape: tuple[int, ...]) -> Array | None:
-    """The rows, if there is nothing to say against them."""
-    try:
-        array = np.array(numbers, np.float64)
-    except (ValueError, OverflowError):
-        return None
-    # If the sum of squares is so small, then so is every number.
-    small = array.shape[1:] == shape and np.vdot(array, array) < MAX_FLOAT32**2
-    return array.astype(np.float32) if small else None
+def _is_sound(array: Array, shape: tuple[int, ...]) -> bool:
+    """Whether there is nothing to say against numbers: if the sum of squares is small, then so is each."""
+    return array.shape[1:] == shape and bool(np.vdot(array, array) < MAX_FLOAT32**2)
 
 
 def _checked(array: Array, shape: tuple[int, ...], field: str) -> Array:
