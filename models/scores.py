@@ -83,9 +83,21 @@ def bits_per_dim(space: DataSpace, score: Array) -> Array | None:
 
 def statuses(score: Array, held_out: Array | None) -> list[str]:
     """What each score is: ok, out_of_support, numeric, or extrapolating beyond every held-out score."""
+    if _all_ok(score, held_out):
+        return ["ok"] * len(score)
     status = np.full(len(score), "ok", "U16")
     if held_out is not None:
         status[(score < held_out[0]) | (score > held_out[-1])] = "extrapolating"
     status[np.isneginf(score)] = "out_of_support"
     status[np.isnan(score)] = "numeric"
     return list(status.tolist())
+
+
+def _all_ok(score: Array, held_out: Array | None) -> bool:
+    """Whether there is nothing to say of any score, as in most requests."""
+    if not len(score):
+        return True
+    lowest, highest = score.min(), score.max()  # NaN if any is
+    if held_out is None:
+        return bool(np.isfinite(lowest) and np.isfinite(highest))
+    return bool(held_out[0] <= lowest and highest <= held_out[-1])

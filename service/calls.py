@@ -192,6 +192,8 @@ async def log_weights(call: Call, x: Array, label: Array | None, k: int, seed: i
         log_w = await weights(call, inputs, len(data), admitted=piece > 0)
         return log_w.astype(np.float64).reshape(len(data))
 
+    if k == 1:
+        return (await draw(0, x, label, FIXED._replace(seed=seed)))[:, None]
     if k <= len(x):
         draws = [draw(i, x, label, FIXED._replace(seed=seed, offset=i)) for i in range(k)]
         return np.ascontiguousarray(np.stack(await in_turns(draws), axis=1))

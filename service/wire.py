@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
+import simdjson
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -185,7 +186,7 @@ def member_headers(fields: dict[str, Any], main: str) -> Headers:
 def _header_value(value: Any) -> str | None:
     """A scalar, or a short list of scalars; ``None`` for what headers cannot hold."""
     if isinstance(value, np.ndarray):
-        value = value.tolist() if value.ndim == 1 else None
+        value = value.tolist() if value.ndim == 1 and len(value) <= HEADER_ROWS else None
     if isinstance(value, list):
         return _joined(value) if len(value) <= HEADER_ROWS else None
     return None if value is None else _joined([value])
@@ -204,6 +205,44 @@ def npy_header(shape: tuple[int, ...], descr: str) -> bytes:
     described = {"descr": descr, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(buffer, described)
     return buffer.getvalue()
+
+
+def with_numbers(body: bytes, field: str) -> dict[str, Any]:
+    """The members of a JSON object, one of which is nested lists of numbers and becomes an array of float64.
+
+    Raises:
+        ValueError, TypeError, KeyError: if it is anything else, or names a member twice.
+    """
+    document = simdjson.Parser().parse(body)
+    if not isinstance(document, simdjson.Object):
+        raise TypeError("not an object")
+    names = list(document.keys())
+    members = {name: _plain(document[name]) for name in names if name != field}
+    if len(members) + 1 < len(names):
+        raise ValueError("a member twice")
+    return {**members, field: _numbers(document[field], body.count(b"["))}
+
+
+def _plain(value: Any) -> Any:
+    """A value that outlives its document."""
+    if isinstance(value, simdjson.Array):
+        return value.as_list()
+    return value.as_dict() if isinstance(value, simdjson.Object) else value
+
+
+def _numbers(rows: Any, brackets: int) -> Array:
+    """Nested lists as an array, without an object for each number where there are rows and nothing else.
+
+    Args:
+        brackets: that open, in the whole document.
+    """
+    if not isinstance(rows, simdjson.Array) or not len(rows):
+        raise TypeError("not rows")
+    lists: Any = rows
+    lengths = {len(row) if isinstance(row, simdjson.Array) else 0 for row in lists}
+    if brackets == 1 + len(lists) and len(lengths) == 1 and lengths != {0}:
+        return np.frombuffer(lists.as_buffer(of_type="d")).reshape(len(lists), -1)
+    return np.array(lists.as_list(), np.float64)
 
 
 def read_npy(body: bytes) -> Array:

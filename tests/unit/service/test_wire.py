@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from service.wire import (
     preferred,
     problem,
     read_npy,
+    with_numbers,
 )
 
 NUMBERS = hnp.integer_dtypes() | hnp.unsigned_integer_dtypes() | hnp.floating_dtypes(sizes=(16, 32, 64))
@@ -53,6 +55,39 @@ def test_an_npy_body_is_the_array_that_numpy_saved(array: np.ndarray, fortran: b
 def test_numpy_loads_what_we_write(array: np.ndarray) -> None:
     body = npy_header(array.shape, array.dtype.str) + array.tobytes()
     assert np.load(io.BytesIO(body)).tobytes() == array.tobytes()
+
+
+NESTED = st.recursive(
+    st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**63), 2**64 - 1),
+    lambda inner: st.lists(inner, max_size=4),
+)
+
+
+@given(NESTED, st.sampled_from([None, "v", [1, 2], {"bold": [1.5]}]), st.booleans())
+def test_numbers_in_json_become_the_array_that_they_say(value: Any, other: Any, last: bool) -> None:
+    body = json.dumps({"rows": value, "other": other} if last else {"other": other, "rows": value}).encode()
+    try:
+        wanted = np.array(value, np.float64)
+    except ValueError:
+        wanted = np.zeros(())
+    if not wanted.ndim or not len(wanted):
+        with pytest.raises((ValueError, TypeError)):
+            with_numbers(body, "rows")
+        return
+    found = with_numbers(body, "rows")
+    assert found.keys() == {"rows", "other"}
+    assert found["other"] == other
+    assert found["rows"].shape == wanted.shape
+    assert found["rows"].tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize(
+    "rows", ["{}", '"ab"', "7", "[]", '[[1]], "rows": [[2]]', "[[1e400]]", "[[1], {}]", "["]
+)
+def test_what_is_no_object_with_numbers_is_left_to_others(rows: str) -> None:
+    for body in (f'{{"rows": {rows}}}', rows, '{"row": [[1]]}'):
+        with pytest.raises((ValueError, TypeError, KeyError)):
+            with_numbers(body.encode(), "rows")
 
 
 @given(st.binary(max_size=300))
