@@ -53,6 +53,9 @@ class Whole(Protocol):
     def take(self, reply: Reply) -> bool:
         """Send an answer; whether that was done."""
 
+    def when_left(self, call: Callable[[], None] | None) -> None:
+        """Whom to tell, from now on, that the caller has left."""
+
 
 class HungUp(Exception):
     """The caller left while the body was read."""
@@ -110,7 +113,7 @@ class Exchange(ABC):
     async def exchange(self, send: Send) -> None:
         """Answer, whatever happens, unless nobody is there to be answered; and be counted."""
         self._life.enter()
-        watch = Watch(self._receive)
+        watch = Watch(self._receive, self._whole)
         try:
             try:
                 self._patience_s = self._patience()

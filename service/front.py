@@ -9,6 +9,7 @@ control, shutdown, answers in pieces. No other path comes by here.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
@@ -98,6 +99,8 @@ class Front(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
         super().connection_lost(exc)
+        if isinstance(self.cycle, OneWrite):
+            self.cycle.tell()
 
     def _is_plain(self) -> bool:
         parser = self.parser
@@ -113,6 +116,7 @@ class OneWrite(RequestResponseCycle):
 
     task: asyncio.Task[None]  # kept from being collected; a drain waits for requests, not for tasks
     gone = False
+    left: Callable[[], None] | None = None  # who is told that the caller left
 
     def whole_body(self) -> bytes | None:
         """The body, ``None`` if some of it is still to come."""
@@ -132,6 +136,19 @@ class OneWrite(RequestResponseCycle):
         else:
             self._write(reply)
         return True
+
+    def when_left(self, call: Callable[[], None] | None) -> None:
+        """Whom to tell, from now on, that the caller has left."""
+        self.left = call
+        if call is not None:
+            self.flow.resume_reading()  # who is not read from cannot be seen to leave
+            if self.disconnected:
+                self.tell()
+
+    def tell(self) -> None:
+        """The caller has left."""
+        if self.left is not None:
+            self.left()
 
     async def until_gone(self) -> None:
         """Wait until the caller has read so much that little is left."""

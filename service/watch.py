@@ -8,9 +8,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final, Literal
+from functools import partial
+from typing import Any, Final, Literal, Protocol
 
 BEGIN_AFTER_S: Final = 0.025
+
+
+class Server(Protocol):
+    """A server that tells when a caller leaves."""
+
+    def when_left(self, call: Callable[[], None] | None) -> None:
+        """Whom to tell, from now on."""
+
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -41,16 +50,31 @@ class Watches:
 class Watch:
     """Over the current task, until :meth:`stop`.
 
+    Args:
+        receive: the messages of the request, by which a caller is known to have left.
+        server: says so itself, where it can: a task for each request that waits costs more.
+
     Attributes:
         ended: why the task was cancelled, ``None`` if this did not do it.
     """
 
-    __slots__ = ("_deadline", "_listener", "_over", "_read", "_receive", "_task", "_timer", "ended")
+    __slots__ = (
+        "_deadline",
+        "_listener",
+        "_over",
+        "_read",
+        "_receive",
+        "_server",
+        "_task",
+        "_timer",
+        "ended",
+    )
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, server: Server | None = None) -> None:
         self.ended: Literal["late", "hung up"] | None = None
         self._task = asyncio.current_task()
         self._receive: Receive | None = receive
+        self._server = server
         self._read = self._over = False
         self._timer: asyncio.TimerHandle | None = None
         self._listener: asyncio.Task[None] | None = None
@@ -79,6 +103,9 @@ class Watch:
         self._rest()
         if self._listener is not None:
             self._listener.cancel()
+        if self._server is not None:
+            self._server.when_left(None)
+            self._server = None
         # It may lie among the young for a moment; all of its request with it would be much garbage.
         self._task = self._receive = None
 
@@ -98,7 +125,9 @@ class Watch:
             self._timer.cancel()
 
     def _listen(self) -> None:
-        if self._listener is None and self._receive is not None:
+        if self._server is not None:
+            self._server.when_left(partial(self._end, "hung up"))
+        elif self._listener is None and self._receive is not None:
             self._listener = asyncio.get_running_loop().create_task(self._until_gone(self._receive))
 
     async def _until_gone(self, receive: Receive) -> None:

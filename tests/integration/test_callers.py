@@ -94,8 +94,9 @@ async def test_a_caller_who_hangs_up_takes_the_work_along(client: Client) -> Non
         caller.leave()
     await asyncio.gather(*(caller.task for caller in callers))
     assert waiting(client) == 0
-    assert all(caller.status is None for caller in callers)
-    assert requests(client, "sample", HUNG_UP) == before + 20
+    unanswered = sum(caller.status is None for caller in callers)
+    assert unanswered >= 10  # the first may have had their turn already
+    assert requests(client, "sample", HUNG_UP) == before + unanswered
     await client.ask("sample", model="slow")
 
 
