@@ -126,18 +126,20 @@ def test_clients_that_never_read_are_given_up_and_their_memory_is_free_again(
     service = start(models("linear_flow"), deadline_ms=5000).ready()
     fields: dict[str, object] = {"model": "linear", "n": 3, "seed": 1}
     alone = service.post("sample", **fields)
-    before = _calm(service)
     asked = request("sample", {"model": "linear", "n": n}, Accept=accept)
-    with ExitStack() as stack, Load(service.url, lambda _: ("sample", fields), callers=2) as load:
-        wires = [stack.enter_context(connect(service.url, receive_bytes=4096)) for _ in range(4)]
-        for wire in wires:
-            wire.sendall(asked)
-            assert wire.recv(12) == b"HTTP/1.1 200"
-        time.sleep(6)
-        load.finish()
-        assert all(call.body == alone for call in load.calls)
-        _nothing_is_left(service, before)
-        assert all(_left_over(wire) < 30 * n for wire in wires), "thirty bytes are less than a row"
+    for _ in range(2):  # what the allocator keeps of the first time, it uses for the second
+        before = _calm(service)
+        with ExitStack() as stack, Load(service.url, lambda _: ("sample", fields), callers=2) as load:
+            wires = [stack.enter_context(connect(service.url, receive_bytes=4096)) for _ in range(4)]
+            for wire in wires:
+                wire.sendall(asked)
+                assert wire.recv(12) == b"HTTP/1.1 200"
+            time.sleep(6)
+            load.finish()
+            assert all(call.body == alone for call in load.calls)
+            _nobody_waits(service)
+            assert all(_left_over(wire) < 30 * n for wire in wires), "thirty bytes are less than a row"
+    _nothing_is_left(service, before)
 
 
 def _left_over(wire: socket.socket) -> int:
@@ -181,9 +183,13 @@ def _calm(service: Service) -> int:
     return vitals(service.running.process.pid).resident_bytes
 
 
-def _nothing_is_left(service: Service, resident_bytes: int) -> None:
+def _nobody_waits(service: Service) -> None:
     until(lambda: service.metric("pushforward_requests_in_flight") <= 1, "only the scrape is in flight")
     until(lambda: service.metric("pushforward_queue_rows") == 0, "no rows are queued")
+
+
+def _nothing_is_left(service: Service, resident_bytes: int) -> None:
+    _nobody_waits(service)
     pid = service.running.process.pid
     until(lambda: vitals(pid).resident_bytes - resident_bytes < 32 << 20, "memory is free again")
     assert service.status("/health/ready") == 200
