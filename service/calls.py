@@ -35,7 +35,7 @@ class Call(NamedTuple):
         max_rows: that one answer may have.
         others: the models beside this one.
         visit: whose rows these are.
-        numeric: whether lists in the body are known to hold nothing but numbers.
+        numeric: whether the array of the body was written as lists of numbers.
     """
 
     served: Served

@@ -21,7 +21,7 @@ from service.errors import BodyTooLarge, DeadlinePassed, Internal, ServiceError
 from service.lifecycle import Lifecycle
 from service.streams import Stream, send_stream
 from service.visit import HUNG_UP, VISIT, Visit
-from service.watch import Receive, Watch
+from service.watch import Receive, Server, Watch
 from service.wire import Array, Reply, Send, send_reply
 
 TIMEOUT_HEADER: Final = b"x-request-timeout-ms"
@@ -32,7 +32,7 @@ Scope = MutableMapping[str, Any]
 Headers = dict[bytes, bytes]
 
 
-class Whole(Protocol):
+class Whole(Server, Protocol):
     """A server that gives whole bodies and takes whole answers, beside the messages of ASGI.
 
     Attributes:
@@ -52,9 +52,6 @@ class Whole(Protocol):
 
     def take(self, reply: Reply) -> bool:
         """Send an answer; whether that was done."""
-
-    def when_left(self, call: Callable[[], None] | None) -> None:
-        """Whom to tell, from now on, that the caller has left."""
 
 
 class HungUp(Exception):

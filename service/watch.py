@@ -18,7 +18,7 @@ class Server(Protocol):
     """A server that tells when a caller leaves."""
 
     def when_left(self, call: Callable[[], None] | None) -> None:
-        """Whom to tell, from now on."""
+        """Whom to tell, from now on, that the caller has left."""
 
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
