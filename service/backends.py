@@ -29,6 +29,7 @@ _CUDA_OPTIONS: Final = {
     "arena_extend_strategy": "kSameAsRequested",  # the default may take twice what it needs
 }
 _ONNX_LOOP: Final = b"\x22\x04Loop"  # field 4 of a node: its type
+_ONNX_CONV: Final = b"\x22\x04Conv", b"\x22\x0dConvTranspose"
 _ONNX_TYPES: Final[dict[DType, str]] = {
     "float32": "tensor(float)",
     "float64": "tensor(double)",
@@ -125,8 +126,13 @@ def _session(content: bytes, device: Device, threads: int) -> Any:
     for pool in ("intra_op", "inter_op"):  # waiting threads would starve the event loop
         options.add_session_config_entry(f"session.{pool}.allow_spinning", "0")
     options.log_severity_level = 4  # every error is also an exception, and ends in our log
+    providers = _providers(onnxruntime, device)
+    if providers == [_CPU] and any(node in content for node in _ONNX_CONV):
+        from service.subpixel import rewritten
+
+        content = rewritten(content)
     try:
-        session = onnxruntime.InferenceSession(content, options, providers=_providers(onnxruntime, device))
+        session = onnxruntime.InferenceSession(content, options, providers=providers)
     except Exception as error:
         raise GraphError(f"ONNX Runtime cannot load the graph: {error}") from error
     session.disable_fallback()  # a GPU that fails must not become a CPU in mid-flight
