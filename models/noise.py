@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -168,17 +169,14 @@ class _Rows:
     def __init__(self, pieces: Sequence[tuple[Address, int]]) -> None:
         counts = [rows for _, rows in pieces]
         self.count = sum(counts)
-        table = np.array([[a.seed for a, _ in pieces], [a.offset for a, _ in pieces]], np.uint64)
-        stream = np.array([a.stream for a, _ in pieces], np.uint64)
+        table = np.array([(a.seed, a.offset, a.stream) for a, _ in pieces], np.uint64).T
         if self.count > len(pieces):
-            table, stream = np.repeat(table, counts, axis=1), np.repeat(stream, counts)
-            starts = np.repeat(np.cumsum([0, *counts[:-1]]), counts)
-            steps = np.repeat([a.step for a, _ in pieces], counts)
-            table[1] += ((np.arange(self.count) - starts) * steps).astype(np.uint64)
+            table = table.repeat(counts, axis=1)
+            table[1] += _places(pieces, counts)
         halves = np.empty((2, 2, self.count), np.uint64)
-        np.bitwise_and(table, _MASK, halves[:, 0])
-        np.right_shift(table, _HALF, halves[:, 1])
-        (self._key, self._index), self._stream = halves, stream
+        np.bitwise_and(table[:2], _MASK, halves[:, 0])
+        np.right_shift(table[:2], _HALF, halves[:, 1])
+        (self._key, self._index), self._stream = halves, table[2]
         scales = [a.scale for a, _ in pieces]
         self.scale = np.repeat(scales, counts) if any(scale != 1.0 for scale in scales) else None
         # The mass of a standard normal that truncation keeps.
@@ -194,6 +192,15 @@ class _Rows:
         even[0], odd[0] = low, high
         even[1], odd[1] = np.arange(blocks)[:, None], self._stream[part]
         return philox(even, odd, self._key[:, part])
+
+
+def _places(pieces: Sequence[tuple[Address, int]], counts: list[int]) -> Words:
+    """How far the index of each row is from its piece's offset."""
+    if len(pieces) == 1:
+        return np.arange(counts[0], dtype=np.uint64) * np.uint64(pieces[0][0].step)
+    starts = np.array([0, *accumulate(counts[:-1])]).repeat(counts)
+    steps = np.array([a.step for a, _ in pieces]).repeat(counts)
+    return np.asarray((np.arange(len(starts)) - starts) * steps, np.uint64)
 
 
 def philox(even: Words, odd: Words, key: Words) -> tuple[Words, Words]:

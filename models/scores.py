@@ -23,7 +23,8 @@ def judged(space: DataSpace, log_w: Array, held_out: Array | None, estimated: bo
         held_out: scores of held-out rows of as many draws, ascending, if there are any.
         estimated: whether the draws differ by chance, so that their mean has an error.
     """
-    score, error = log_mean_exp(log_w)
+    exact = log_w.shape[1] == 1 and not estimated
+    score, error = (_alone(log_w[:, 0]), None) if exact else log_mean_exp(log_w)
     said = {
         "log_likelihood": score,
         "bits_per_dim": bits_per_dim(space, score),
@@ -49,8 +50,7 @@ def log_mean_exp(log_w: Array) -> tuple[Array, Array]:
     """
     k = log_w.shape[1]
     if k == 1:
-        (alone,) = log_w.T
-        return np.where(np.isposinf(alone), np.nan, alone), np.full(len(log_w), np.nan)
+        return _alone(log_w[:, 0]), np.full(len(log_w), np.nan)
     highest = log_w.max(axis=1)
     shift = np.where(np.isneginf(highest), 0.0, highest)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -61,6 +61,13 @@ def log_mean_exp(log_w: Array) -> tuple[Array, Array]:
         return np.where(np.isposinf(highest), np.nan, score), spread / (mean * math.sqrt(k))
 
 
+def _alone(log_w: Array) -> Array:
+    """The same of one draw, (B,)."""
+    if not len(log_w) or log_w.max() < np.inf:  # NaN is not
+        return log_w
+    return np.where(np.isposinf(log_w), np.nan, log_w)
+
+
 def typicality(score: Array, held_out: Array) -> Array:
     """Two-sided rank of each score among those of held-out rows, a p-value that is never 0, (B,).
 
@@ -68,10 +75,11 @@ def typicality(score: Array, held_out: Array) -> Array:
 
     Reference: Vovk, Gammerman & Shafer 2005, "Algorithmic learning in a random world", section 2.2.
     """
-    below = np.searchsorted(held_out, score, side="right")
-    above = len(held_out) - np.searchsorted(held_out, score, side="left")
+    below = held_out.searchsorted(score, "right")
+    above = len(held_out) - held_out.searchsorted(score, "left")
     p = np.minimum(1.0, 2 * (np.minimum(below, above) + 1) / (len(held_out) + 1))
-    return np.where(np.isnan(score), np.nan, p)
+    p[np.isnan(score)] = np.nan
+    return p
 
 
 def bits_per_dim(space: DataSpace, score: Array) -> Array | None:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter
-from prometheus_client.metrics_core import HistogramMetricFamily
+from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 LEVELS: Final = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 BEYOND: Final = (100, 10, 1)  # spans of the held-out scores, below them
 MODEL: Final = ("model", "version")
+AT_ONCE: Final = 4096  # rows are counted together, or when somebody looks
 STATUSES: Final = ("ok", "extrapolating", "out_of_support", "numeric")
 
 Array = NDArray[Any]
@@ -32,7 +34,7 @@ class Drift(Collector):
             "pushforward_loglik_rows",
             "Rows whose log-likelihood was asked for, by what the answer is.",
             (*MODEL, "status"),
-            registry=registry,
+            registry=None,
         )
         self._open: dict[tuple[str, str], Scores] = {}
         registry.register(self)
@@ -58,8 +60,10 @@ class Drift(Collector):
         """The counters of a model by status, each of them there from the beginning."""
         return {status: self._rows.labels(*labels, status) for status in STATUSES}
 
-    def collect(self) -> Iterator[HistogramMetricFamily]:
-        """The two histograms of every model that has held-out scores."""
+    def collect(self) -> Iterator[Metric]:
+        """The rows of every model, and the two histograms of those that have held-out scores."""
+        for scores in self._open.values():
+            scores.count()
         live = HistogramMetricFamily(
             "pushforward_log_likelihood_nats",
             "Finite log-likelihoods of live rows, scored as the held-out ones were.",
@@ -74,7 +78,7 @@ class Drift(Collector):
             if scores.bounds is not None:
                 live.add_metric(scores.labels, _buckets(scores.bounds, scores.live), None)
                 held_out.add_metric(scores.labels, _buckets(scores.bounds, scores.held_out), None)
-        return iter((live, held_out))
+        return iter((*self._rows.collect(), live, held_out))
 
 
 class Scores:
@@ -89,6 +93,8 @@ class Scores:
         self.labels = labels
         self._drift = drift
         self._rows = drift.rows(labels)
+        self._uncounted: list[tuple[Array, Sequence[str], bool]] = []
+        self._waiting = 0
         self.bounds = None if held_out is None else bounds(np.array(held_out))
         if self.bounds is not None:
             self.live = np.zeros(len(self.bounds) + 1, np.int64)
@@ -102,13 +108,24 @@ class Scores:
             status: of each row.
             comparable: whether they were scored as the held-out rows were, with as many draws.
         """
-        for name, rows in Tally(status).items():
+        self._uncounted.append((log_p_nats, status, comparable))
+        self._waiting += len(status)
+        if self._waiting >= AT_ONCE:
+            self.count()
+
+    def count(self) -> None:
+        """Count the rows that wait for it."""
+        uncounted, self._uncounted, self._waiting = self._uncounted, [], 0
+        for name, rows in Tally(chain.from_iterable(status for _, status, _ in uncounted)).items():
             self._rows[name].inc(rows)
-        if comparable and self.bounds is not None:
-            self.live += counts(log_p_nats[np.isfinite(log_p_nats)], self.bounds)
+        alike = [log_p for log_p, _, comparable in uncounted if comparable]
+        if alike and self.bounds is not None:
+            log_p = np.concatenate(alike)
+            self.live += counts(log_p[np.isfinite(log_p)], self.bounds)
 
     def closed(self) -> None:
         """The model is gone."""
+        self.count()
         self._drift.closed(self)
 
 

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -26,12 +26,89 @@ HOT: Final = {route.path.encode(): route.path for route in ROUTES}
 
 
 MAX_WAITING: Final = 128  # requests that one connection sends without waiting for their answers
+MAX_HEADS: Final = 256  # that are remembered
+MAX_HEAD_BYTES: Final = 1024
+END: Final = b"\r\n\r\n"
+
+
+OF_THE_HEAD: Final = (
+    *("type", "asgi", "http_version", "root_path"),
+    *("method", "path", "raw_path", "query_string", "headers"),
+)
+OF_THE_BODY: Final = {b"transfer-encoding", b"expect"}  # what else a head may say of it
+
+
+class Head(NamedTuple):
+    """What the parser once found in a head.
+
+    Attributes:
+        said: members of the scope.
+        length: of the body, in bytes.
+    """
+
+    said: dict[str, Any]
+    length: int
+
+
+HEADS: Final[dict[bytes, Head]] = {}  # callers send the same ones again and again
 
 
 class Front(HttpToolsProtocol):
     """One connection."""
 
     _idle_since = 0.0
+    _inside = False  # a request, of which some is still to come
+    _plain: OneWrite | None = None  # the last request, if it went the short way
+
+    def data_received(self, data: bytes) -> None:
+        """Begin to answer; the parser need not see a head twice, if the whole body came with it."""
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if busy or self._inside:
+            super().data_received(data)
+            return
+        start = data.find(END, 0, MAX_HEAD_BYTES) + len(END)
+        head = HEADS.get(data[:start])
+        if head is not None and len(data) - start == head.length:
+            self._repeat(head, data[start:])
+            return
+        super().data_received(data)
+        plain, self._plain = self._plain, None
+        if plain is not None and start >= len(END) and not self._inside:
+            self._remember(data[:start], len(data) - start, plain)
+
+    def _repeat(self, head: Head, body: bytes) -> None:
+        """Another request with the same head."""
+        where = {"server": self.server, "client": self.client, "scheme": self.scheme}
+        cycle = self._begin({**head.said, **where, "state": self.app_state.copy()}, False, True)
+        cycle.body, cycle.more_body = body, False
+        cycle.message_event.set()
+
+    def _remember(self, head: bytes, length: int, cycle: OneWrite) -> None:
+        """Know a head from now on, if it says how long the body is, and no more of it."""
+        scope: Any = cycle.scope
+        headers = dict(scope["headers"])
+        measured = headers.get(b"content-length") == b"%d" % length and len(headers) == len(scope["headers"])
+        if measured and cycle.keep_alive and OF_THE_BODY.isdisjoint(headers):
+            if len(HEADS) >= MAX_HEADS:
+                HEADS.clear()
+            HEADS[head] = Head({name: scope[name] for name in OF_THE_HEAD}, length)
+
+    def on_message_begin(self) -> None:
+        """Some of a request has come."""
+        self._inside = True
+        super().on_message_begin()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a body has come; the first one is not copied."""
+        cycle = self.cycle
+        if isinstance(cycle, OneWrite) and not cycle.body and not cycle.response_complete:
+            cycle.body, body = body, b""
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """All of it has."""
+        self._inside = False
+        super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         """Begin to answer: a hot verb the short way, unless something is unusual about the request."""
@@ -47,6 +124,9 @@ class Front(HttpToolsProtocol):
         scope: Any = self.scope
         scope["method"], scope["path"], scope["raw_path"] = "POST", path, raw_path
         scope["query_string"] = query
+        self._plain = self._begin(scope, self.expect_100_continue, self.parser.should_keep_alive())
+
+    def _begin(self, scope: Any, expect_100_continue: bool, keep_alive: bool) -> OneWrite:
         cycle = self.cycle = OneWrite(
             scope,
             self.transport,
@@ -56,14 +136,15 @@ class Front(HttpToolsProtocol):
             False,
             self.server_state.default_headers,
             asyncio.Event(),
-            self.expect_100_continue,
-            self.parser.should_keep_alive(),
+            expect_100_continue,
+            keep_alive,
             self.on_response_complete,
         )
         scope[WHOLE] = cycle
         # What an application adds on the outside is of no use to a verb.
         app: Any = (isinstance(self.app, Starlette) and self.app.middleware_stack) or self.app
         cycle.task = self.loop.create_task(cycle.run_asgi(app))
+        return cycle
 
     def on_response_complete(self) -> None:
         """Wait for the next request: one timer a connection, which looks when it ends."""
@@ -114,6 +195,7 @@ class Front(HttpToolsProtocol):
 class OneWrite(RequestResponseCycle):
     """A cycle that takes a whole answer and writes it at once."""
 
+    body: Any  # bytes, or an array of them
     task: asyncio.Task[None]  # kept from being collected; a drain waits for requests, not for tasks
     gone = False
     left: Callable[[], None] | None = None  # who is told that the caller left

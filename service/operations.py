@@ -10,14 +10,14 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models import noise
-from models.manifest import EntryName, Manifest, Role
+from models.manifest import DType, EntryName, Manifest, Role
 from models.noise import Address
 from models.scores import DEFAULT_K, judged
 from service.calls import Call, check_return, in_turns, log_weights, run
@@ -311,7 +311,12 @@ async def _pieces(
 def _rows_of(call: Call, size: int) -> int:
     """How many samples there are in so many bytes."""
     tensor = call.gives("decode", "data")
-    return max(1, size // (np.dtype(tensor.dtype).itemsize * math.prod(tensor.row_shape)))
+    return max(1, size // _row_bytes(tensor.dtype, tensor.row_shape))
+
+
+@lru_cache(maxsize=256)
+def _row_bytes(dtype: DType, shape: tuple[int, ...]) -> int:
+    return np.dtype(dtype).itemsize * math.prod(shape)
 
 
 async def _ahead(pieces: AsyncGenerator[Array, None]) -> AsyncGenerator[Array, None]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -184,16 +185,7 @@ class VerbExchange(Exchange):
         return request
 
     def _parse_npy(self, body: bytes, model: type[schemas.Request]) -> schemas.Request:
-        pairs = parse_qsl(self._scope["query_string"].decode("latin1"), keep_blank_values=True)
-        fields = dict(pairs)
-        if len(fields) < len(pairs):
-            raise schemas.refuse("the query string", schemas.show([*fields]), "each field once")
-        members = nested(fields)
-        try:
-            query = model.model_validate_strings(members)
-        except ValidationError as error:
-            raise schemas.invalid(error, members, model.model_fields) from None
-        return self._route.with_array(query, read_npy(body))
+        return self._route.with_array(_query(self._scope["query_string"], model), read_npy(body))
 
     def _media(self, space: DataSpace) -> str:
         """The form of the answer, by the caller's taste."""
@@ -222,6 +214,20 @@ def _in_pieces(media: str, call: Call, request: schemas.SampleRequest) -> bool:
 def _beyond_numbers(body: bytes) -> bytes:
     """What there is between the first and the last bracket beside numbers."""
     return body[body.find(b"[") : body.rfind(b"]")].translate(None, NUMERIC)
+
+
+@lru_cache(maxsize=256)
+def _query(said: bytes, model: type[schemas.Request]) -> schemas.Request:
+    """The fields beside an npy body; a caller sends the same ones again and again."""
+    pairs = parse_qsl(said.decode("latin1"), keep_blank_values=True)
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise schemas.refuse("the query string", schemas.show([*fields]), "each field once")
+    members = nested(fields)
+    try:
+        return model.model_validate_strings(members)
+    except ValidationError as error:
+        raise schemas.invalid(error, members, model.model_fields) from None
 
 
 def nested(fields: Mapping[str, Any]) -> dict[str, Any]:

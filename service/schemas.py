@@ -6,7 +6,9 @@ lists stay lists here until :func:`rows` turns them into an array of the shape t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Annotated, Any, Final, Literal
 
@@ -355,10 +357,10 @@ def _checked(array: Array, shape: tuple[int, ...], field: str) -> Array:
 
 def _cast(array: Array, dtype: DType, field: str) -> Array:
     """The same numbers in the graph's dtype; fractions may round, whole numbers may not change."""
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore") if array.dtype != dtype else nullcontext():
         cast = np.ascontiguousarray(array, dtype=dtype)
-        if array.dtype.kind == "f" and dtype != "int64" and np.isfinite(np.vdot(cast, cast)):
-            return cast  # so is every number
+    if array.dtype.kind == "f" and dtype != "int64" and math.isfinite(np.vdot(cast, cast)):
+        return cast  # so is every number
     exact = array.dtype.kind in "iu" or dtype == "int64"
     bad = ~np.isfinite(cast) | (cast != array) if exact else ~np.isfinite(cast)
     if bad.any():

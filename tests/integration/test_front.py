@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.app import create_app
+from service.front import HEADS, MAX_HEAD_BYTES, MAX_HEADS
 from service.settings import Settings
 from tests.integration.test_fuzz import InThread
 
@@ -81,6 +82,89 @@ def test_requests_that_come_together_are_answered_in_order(line: socket.socket) 
         counts.append(len(json.loads(body)["samples"]))
         assert status == 200
     assert counts == [3, 1, 2]
+
+
+def seeded(seed: int, n: int = 1) -> bytes:
+    """A body that is as long as that of every other seed of three digits."""
+    return b'{"model":"linear","n":%d,"seed":%d}' % (n, seed)
+
+
+def is_of(seed: int, answer: bytes) -> bool:
+    return bool(json.loads(answer)["seed"] == seed)
+
+
+def test_a_head_that_is_known_says_the_same_in_whatever_parts_it_comes(line: socket.socket) -> None:
+    HEADS.clear()
+    first, second = asked("/sample", seeded(100)), asked("/sample", seeded(101))
+    cut = first.index(b"\r\n\r\n") + 4
+    for parts, seeds in (
+        ([first], [100]),
+        ([second], [101]),
+        ([first[:cut], first[cut:]], [100]),
+        ([second[:20], second[20:-3], second[-3:]], [101]),
+        ([first + second], [100, 101]),
+        ([second, first], [101, 100]),
+        ([second + first[:30], first[30:]], [101, 100]),
+    ):
+        for part in parts:
+            line.sendall(part)
+            time.sleep(0.03)
+        rest = b""
+        for seed in seeds:
+            status, _, body, rest = answered(line, rest)
+            assert status == 200
+            assert is_of(seed, body)
+        assert rest == b""
+    assert first[:cut] in HEADS
+
+
+def test_a_head_means_the_same_on_another_connection(address: tuple[str, int], line: socket.socket) -> None:
+    HEADS.clear()
+    for seed in (200, 201):
+        line.sendall(asked("/sample", seeded(seed), "X-Request-Id: mine"))
+        assert answered(line)[1]["x-request-id"] == "mine"
+    assert len(HEADS) == 1
+    with socket.create_connection(address, timeout=5) as other:
+        other.sendall(asked("/sample", seeded(202), "X-Request-Id: mine"))
+        assert is_of(202, answered(other)[2])
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ["Connection: close"],
+        ["Expect: 100-continue"],
+        ["X-Twice: 1", "X-Twice: 2"],
+        [f"X-Long: {'x' * MAX_HEAD_BYTES}"],
+    ],
+    ids=["the last", "asks first", "twice", "long"],
+)
+def test_a_head_that_says_more_of_the_body_or_the_connection_is_never_known(
+    line: socket.socket, headers: list[str]
+) -> None:
+    HEADS.clear()
+    line.sendall(asked("/sample", BODY, *headers))
+    got = received(line) if headers[0].startswith("Expect") else b""
+    assert answered(line, got.partition(b"Continue\r\n\r\n")[2])[0] == 200
+    assert not HEADS
+
+
+def test_a_body_in_chunks_is_read_to_its_end(line: socket.socket) -> None:
+    HEADS.clear()
+    head = b"POST /sample HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for seed in (300, 301):
+        body = seeded(seed)
+        line.sendall(head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+        assert is_of(seed, answered(line)[2])
+    assert not HEADS
+
+
+def test_strangers_cannot_fill_the_memory_with_heads(line: socket.socket) -> None:
+    HEADS.clear()
+    for number in range(MAX_HEADS + 10):
+        line.sendall(asked("/sample", BODY, f"X-Request-Id: order-{number}"))
+        assert answered(line)[1]["x-request-id"] == f"order-{number}"
+    assert 0 < len(HEADS) <= MAX_HEADS
 
 
 def test_a_body_may_come_in_parts(line: socket.socket) -> None:
