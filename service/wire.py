@@ -186,7 +186,12 @@ def member_headers(fields: dict[str, Any], main: str) -> Headers:
 def _header_value(value: Any) -> str | None:
     """A scalar, or a short list of scalars; ``None`` for what headers cannot hold."""
     if isinstance(value, np.ndarray):
-        value = value.tolist() if value.ndim == 1 and len(value) <= HEADER_ROWS else None
+        if value.ndim != 1 or len(value) > HEADER_ROWS:
+            return None
+        written = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+        if b"null" not in written:
+            return written[1:-1].decode()
+        value = value.tolist()  # JSON has no word for what is not finite
     if isinstance(value, list):
         return _joined(value) if len(value) <= HEADER_ROWS else None
     return None if value is None else _joined([value])
