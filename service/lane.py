@@ -236,6 +236,8 @@ class Lane:
         except asyncio.CancelledError:
             self._forget(job)
             raise
+        finally:
+            del job  # whose future may have an error, whose traceback has this frame
 
     def _admit(self, inputs: tuple[Input, ...], rows: int, deadline: float, admitted: bool) -> Job:
         if self._end is not None:
@@ -246,7 +248,10 @@ class Lane:
         full = None if admitted else self._full(rows) or self._too_late(rows, deadline)
         if full is not None:
             self._observer.dropped("queue_full", rows)
-            raise full
+            try:
+                raise full
+            finally:
+                del full  # its traceback has this frame: a circle, which only the garbage collector finds
         job = Job(inputs, rows, deadline, self._clock(), self._loop.create_future())
         self._queue.join(job)
         self._wake()

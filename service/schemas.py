@@ -336,7 +336,10 @@ def rows(
         refused = invalid(error, value, prefix=f"/{field}")
         refused.extra["shape"] = ["n", *shape]
         refused.detail += f" (rows of {field} have the shape {list(shape)})"
-        raise refused from None
+        try:
+            raise refused from None
+        finally:
+            del refused  # its traceback has this frame: a circle, which only the garbage collector finds
     if dtype == "float32":
         return np.array(nested, dtype=np.float32)
     return _cast(np.array(nested, dtype=np.float64), dtype, field)

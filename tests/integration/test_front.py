@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import time
@@ -235,3 +236,33 @@ def test_an_idle_connection_is_closed_and_one_in_use_is_not(line: socket.socket)
     began = time.monotonic()
     assert closed(line)
     assert time.monotonic() - began < 3 * KEEP_ALIVE_S
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        asked(),
+        asked("/encode", b'{"model":"linear","inputs":[[1,2,3]]}'),
+        asked("/loglik", b'{"model":"linear","inputs":[[1,2,3]]}'),
+        asked("/encode", b'{"model":"linear","inputs":[[1]]}'),
+        asked("/sample", b'{"model":"linear","n":-2}'),
+        asked("/sample", b'{"model":"nobody","n":1}'),
+        asked("/sample", b"{"),
+        asked("/decode", b'{"model":"linear","ids":["none"]}'),
+    ],
+    ids=["sample", "encode", "loglik", "shape", "number", "model", "JSON", "id"],
+)
+def test_no_request_leaves_a_circle_for_the_garbage_collector(line: socket.socket, message: bytes) -> None:
+    def ask(times: int) -> None:
+        for _ in range(times):
+            line.sendall(message)
+            answered(line)
+
+    ask(5)
+    gc.collect()
+    gc.disable()
+    try:
+        ask(100)
+        assert gc.collect() < 100
+    finally:
+        gc.enable()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 from collections.abc import Sequence
 from typing import Any
 
@@ -249,6 +250,35 @@ async def test_a_single_row_does_not_wait_for_all_of_a_large_job_and_is_not_refu
     await bench.step()
     await bench.step()
     assert values_of(single) == [2]
+
+
+@looped
+async def test_whoever_is_refused_leaves_no_circle_for_the_garbage_collector() -> None:
+    async def refused(deadline: float) -> type[Exception] | None:
+        try:
+            await bench.lane.submit((column,), len(column), deadline)
+        except (QueueFull, DeadlinePassed) as error:
+            return type(error)
+        return None
+
+    bench, column = Bench(ms=(8.0,) * 4), np.zeros((4, 1), np.float32)
+    await bench.ask(0)
+    await bench.ask(*range(100))
+    gc.collect()
+    gc.disable()
+    try:
+        at_once = [await refused(deadline=0.001) for _ in range(100)]
+        late = [asyncio.ensure_future(refused(deadline=5)) for _ in range(100)]
+        await settle()
+        bench.now = 5.0
+        await bench.finish()
+        in_the_queue = [task.result() for task in late]
+        circular = gc.collect()
+    finally:
+        gc.enable()
+    assert set(at_once) == {QueueFull}
+    assert set(in_the_queue) == {DeadlinePassed}
+    assert circular < 50
 
 
 @looped

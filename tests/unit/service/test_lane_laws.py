@@ -29,6 +29,7 @@ class Caller:
     Attributes:
         patience: how many batches of fresh rows may be formed before he is in one.
         overtaken: how many were.
+        busy: whether others had rows here while he waited; for them he gives way when he would be late.
     """
 
     def __init__(self, values: list[float], deadline: float, patience: float, busy: bool) -> None:
@@ -83,6 +84,8 @@ class Lane(RuleBasedStateMachine):
         lane, number = self.lane, len(self.callers)
         values = [mark or 100.0 * number + i for i, mark in enumerate(marks)]
         busy = bool(lane.waiting or lane._flying)
+        for earlier in self.callers:
+            earlier.busy = earlier.busy or not earlier.task.done()
         caller = Caller(values, self.bench.now + within, self.patience(len(values)), busy)
         asked = lane.submit((caller.column,), len(values), caller.deadline, admitted)
         caller.task = self.loop.create_task(asked)
