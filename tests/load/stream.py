@@ -1,6 +1,7 @@
 """One client that takes a long stream as fast as it comes: ``python -m tests.load.stream URL MODEL ROWS``.
 
-A process of its own, so that it shares no interpreter with who is measured beside it. Prints seconds, and a
+A process of its own, so that it shares no interpreter with who is measured beside it: to make one stops its
+parent for a moment, so it says when it is ready, and begins at a line on its input. Prints seconds, and a
 checksum of what came.
 """
 
@@ -18,6 +19,8 @@ def main() -> None:
     _, url, model, rows = sys.argv
     checksum, left, buffer = 0, -1, bytearray(1 << 20)
     with connect(url) as wire:
+        print("ready", flush=True)
+        sys.stdin.readline()
         began = time.monotonic()
         fields = {"model": model, "n": int(rows), "seed": 7}
         wire.sendall(request("sample", fields, Accept="application/x-npy"))

@@ -8,6 +8,7 @@ import resource
 import statistics
 import sys
 import time
+from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,10 +90,10 @@ async def _rounds(service: Service, form: Form) -> list[Round]:
         over = asyncio.Event()
         asyncio.get_running_loop().call_later(form.alone_s, over.set)
         alone = await singles.seconds(over)
-        stream_alone_s, checksum = await _stream(service, form.rows)
-        over = asyncio.Event()
+        stream_alone_s, checksum = await _streamed(await _reader(service, form.rows))
+        over, reader = asyncio.Event(), await _reader(service, form.rows)
         beside = asyncio.ensure_future(singles.seconds(over))
-        stream_beside_s, other = await _stream(service, form.rows)
+        stream_beside_s, other = await _streamed(reader)
         over.set()
         p99s = quantile(alone, 0.99), quantile(await beside, 0.99)
         done.append(Round(*p99s, stream_alone_s, stream_beside_s))
@@ -101,11 +102,19 @@ async def _rounds(service: Service, form: Form) -> list[Round]:
     return done
 
 
-async def _stream(service: Service, rows: int) -> tuple[float, str]:
+async def _reader(service: Service, rows: int) -> Process:
+    """Who is about to take a stream."""
     command = ["-m", "tests.load.stream", service.url, "heavy", str(rows)]
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(sys.executable, *command, cwd=ROOT, stdout=pipe)
-    said, _ = await process.communicate()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *command, cwd=ROOT, stdin=PIPE, stdout=PIPE
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"ready\n"
+    return process
+
+
+async def _streamed(process: Process) -> tuple[float, str]:
+    said, _ = await process.communicate(b"go\n")
     assert process.returncode == 0
     seconds, checksum = said.decode().split()
     return float(seconds), checksum
