@@ -128,7 +128,7 @@ def _session(content: bytes, device: Device, threads: int) -> Any:
     options.log_severity_level = 4  # every error is also an exception, and ends in our log
     providers = _providers(onnxruntime, device)
     if providers == [_CPU] and any(node in content for node in _ONNX_CONV):
-        from service.subpixel import rewritten
+        from models.subpixel import rewritten
 
         content = rewritten(content)
     try:

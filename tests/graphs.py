@@ -225,11 +225,16 @@ def conditional(root: Path, name: str = "conditional", version: str = "1") -> Pa
 
 
 def image_gan(root: Path, name: str = "image-gan", version: str = "1") -> Path:
-    """Pictures of 8×8 grey levels from four latents; it can do nothing but generate."""
+    """Pictures of 8×8 grey levels from four latents, by a transposed convolution; it can only generate."""
     z, x = _tensor("z", "latent", 4), _tensor("x", "data", 1, 8, 8)
-    weights = np.random.default_rng(0).normal(size=(4, 64)).astype(np.float32)
-    constants = {"w": weights, "shape": i64([-1, 1, 8, 8]), "white": f32([16])}
-    nodes = "y = MatMul(z, w) s = Sigmoid(y) g = Mul(s, white) x = Reshape(g, shape)"
+    dice = np.random.default_rng(0)
+    weights, kernel = (dice.normal(size=shape).astype(np.float32) for shape in ((4, 320), (20, 1, 4, 4)))
+    constants = {"w": weights, "k": kernel / 4, "shape": i64([-1, 20, 4, 4]), "white": f32([16])}
+    nodes = (
+        "y = MatMul(z, w) t = Tanh(y) r = Reshape(t, shape) "
+        "u = ConvTranspose <kernel_shape = [4, 4], strides = [2, 2], pads = [1, 1, 1, 1]> (r, k) "
+        "s = Sigmoid(u) x = Mul(s, white)"
+    )
     probe = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
     return write(
         root,

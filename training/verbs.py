@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from models.manifest import EntryName, Law, Manifest, Tensor
 from models.noise import FIXED, LAST, NOISE, Address, draw
 from models.scores import DEFAULT_K, judged
+from models.subpixel import rewritten
 from models.support import Bounds
 from training import Mistake
 from training.folder import checked, read_manifest
@@ -171,4 +172,5 @@ def _session(folder: Path, manifest: Manifest, entry: EntryName) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # a row that fails is NaN in the answer
-    return onnxruntime.InferenceSession(checked(folder, file), options, providers=["CPUExecutionProvider"])
+    content = rewritten(checked(folder, file).read_bytes())  # as the service runs it
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from service.subpixel import rewritten
+from models.subpixel import rewritten
 
 Array = NDArray[Any]
 ROWS = (1, 3, 8)
