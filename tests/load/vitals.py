@@ -32,7 +32,11 @@ def family(pid: int) -> Iterator[int]:
     """A process, its children, and theirs."""
     yield pid
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
+        try:
+            children = (task / "children").read_text().split()
+        except (FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            continue
+        for child in children:
             yield from family(int(child))
 
 
