@@ -115,11 +115,11 @@ class _Rewriting:
     def _transposed(self, node: Any) -> bool | None:
         """A transposed convolution: one for each phase."""
         weight, window = self._weight(node), self._window(node)
-        shape = self._shapes.get(node.input[0], [])
-        if weight is None or window is None or not all(shape[2:]):
+        size = self._size(node.input[0])
+        if weight is None or window is None or size is None:
             return None
         stride = window.stride[0]
-        if self._shapes.get(node.output[0], [])[2:] != [stride * size for size in shape[2:]]:
+        if self._size(node.output[0]) != [stride * length for length in size]:
             return None
         lines, columns = (_taps(window, axis) for axis in (0, 1))
         if lines is None or columns is None or stride == 1 or window.stride[1] != stride:
@@ -129,9 +129,9 @@ class _Rewriting:
         for (y, top, bottom), (x, left, right) in itertools.product(lines, columns):
             kernel = weight[:, :, y][:, :, :, x].transpose(1, 0, 2, 3)
             pads = [top, left, bottom, right]
-            names.append(self._convolve(node.input[0], kernel, list(node.input[2:]), pads, shape[2:]))
+            names.append(self._convolve(node.input[0], kernel, list(node.input[2:]), pads, size))
         self._phases[node.output[0]] = _Phases(names, stride)
-        self._shapes |= {name: [0, weight.shape[1], *shape[2:]] for name in names}
+        self._shapes |= {name: [0, weight.shape[1], *size] for name in names}
         self.worth = True
         return True
 
@@ -157,8 +157,8 @@ class _Rewriting:
         weight, window, given = self._weight(node), self._window(node), node.input[0]
         if weight is None or window is None or window.stride != (1, 1) or not _is_narrow(weight):
             return None
-        shape = self._shapes.get(given, [])
-        if not all(shape[2:]):
+        size = self._size(given)
+        if size is None:
             return None
         pads = [*window.before, *window.after]
         phases = self._phases.get(given)
@@ -170,7 +170,7 @@ class _Rewriting:
             self._shapes |= dict.fromkeys(names, self._shapes[phases.names[0]])
             self._phases[taps] = _Phases(names, phases.stride)
             self._join([taps])
-        self._gather(taps, weight, list(node.input[2:]), pads, shape[2:], node.output[0])
+        self._gather(taps, weight, list(node.input[2:]), pads, size, node.output[0])
         self.worth = True
         return True
 
@@ -231,6 +231,11 @@ class _Rewriting:
         if tensor is None or tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) != 4:
             return None
         return None if tensor.external_data else numpy_helper.to_array(tensor)
+
+    def _size(self, name: str) -> list[int] | None:
+        """Height and width of a value (B, C, H, W), if they are known."""
+        size = self._shapes.get(name, [])[2:]
+        return size if len(size) == 2 and all(size) else None
 
     def _window(self, node: Any) -> _Window | None:
         said = {a.name: helper.get_attribute_value(a) for a in node.attribute}

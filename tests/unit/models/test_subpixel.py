@@ -206,6 +206,16 @@ def test_a_size_that_is_not_known_before_is_left_alone() -> None:
     assert rewritten(content) == content
 
 
+@pytest.mark.parametrize(("kind", "kernel"), [("ConvTranspose", (20, 8, 4, 4)), ("Conv", (1, 20, 4, 4))])
+def test_a_shape_that_nobody_knows_is_left_alone(kind: str, kernel: tuple[int, ...]) -> None:
+    nodes = [
+        helper.make_node("Squeeze", ["x"], ["r"]),  # of whichever axes are 1
+        helper.make_node(kind, ["r", "w"], ["y"], **(LIKE if kind == "ConvTranspose" else {})),
+    ]
+    content = file(nodes, {"w": weights(*kernel)}, [20, 5, 5], ["y"])
+    assert rewritten(content) == content
+
+
 def test_a_graph_within_a_graph_is_left_alone() -> None:
     inner = helper.make_graph(
         [helper.make_node("Relu", ["up"], ["i"])],
