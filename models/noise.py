@@ -178,11 +178,12 @@ class _Rows:
         np.right_shift(table[:2], _HALF, halves[:, 1])
         (self._key, self._index), self._stream = halves, table[2]
         scales = [a.scale for a, _ in pieces]
-        self.scale = np.repeat(scales, counts) if any(scale != 1.0 for scale in scales) else None
+        self.scale = None if scales.count(1.0) == len(scales) else np.repeat(scales, counts)
         # The mass of a standard normal that truncation keeps.
+        bounds = [a.truncation for a, _ in pieces]
         self.kept = None
-        if any(a.truncation != math.inf for a, _ in pieces):
-            self.kept = np.repeat([math.erf(a.truncation / _ROOT_2) for a, _ in pieces], counts)
+        if bounds.count(math.inf) < len(bounds):
+            self.kept = np.repeat([math.erf(bound / _ROOT_2) for bound in bounds], counts)
 
     def words(self, part: slice, blocks: int) -> tuple[Words, Words]:
         """Words 0, 2 and words 1, 3 of the rows of a part, each (2, blocks, rows)."""

@@ -8,6 +8,7 @@ are keys everything needs one, except the probes: whoever restarts a process mus
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -17,16 +18,16 @@ from service.logs import RequestLog
 from service.metrics import Metrics
 from service.settings import Settings
 from service.traces import Traces
+from service.verbs import Cycle, Verbs
 from service.visit import CURRENT, OPEN, VISIT, Visit
 from service.watch import Receive
 from service.wire import Reply, Send, send_reply
 
 Scope = MutableMapping[str, Any]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Door:
-    """Before an application.
+    """Before the verbs and the application behind them.
 
     Args:
         wording: how a reason is said to whoever asked for a path.
@@ -36,7 +37,7 @@ class Door:
 
     def __init__(
         self,
-        app: Application,
+        app: Verbs,
         callers: Callers,
         metrics: Metrics,
         wording: Callable[[str], Callable[[ServiceError], Reply]],
@@ -54,10 +55,8 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        visit = scope[VISIT] = Visit(scope)
+        visit = self._visit(scope, dict(scope["headers"]))
         CURRENT.set(visit.id)
-        if self._traces is not None:
-            visit.trace = self._traces.begin(visit.method, visit.path, visit.headers)
         try:
             refusal = self._refusal(visit) if self._callers.known else None
             if refusal is None:
@@ -66,6 +65,29 @@ class Door:
                 await send_reply(refusal, _stamped(visit, send))
         finally:
             self._over(visit)
+
+    def short(self, scope: Scope, headers: dict[bytes, bytes], body: bytes, cycle: Cycle) -> None:
+        """The same for a call of a verb whose body is there."""
+        visit = self._visit(scope, headers)
+        refusal = self._refusal(visit) if self._callers.known else None
+        if refusal is None:
+            self._app.short(scope, body, cycle, self._over)
+        else:
+            cycle.go_on(partial(self._turn_away, visit, refusal))
+
+    async def _turn_away(
+        self, visit: Visit, refusal: Reply, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        try:
+            await send_reply(refusal, _stamped(visit, send))
+        finally:
+            self._over(visit)
+
+    def _visit(self, scope: Scope, headers: dict[bytes, bytes]) -> Visit:
+        visit = scope[VISIT] = Visit(scope["method"], scope["path"], headers)
+        if self._traces is not None:
+            visit.trace = self._traces.begin(visit.method, visit.path, headers)
+        return visit
 
     def _refusal(self, visit: Visit) -> Reply | None:
         """Find out who it is; why he is not let in, ``None`` if he is."""

@@ -48,11 +48,12 @@ from service.openapi import (
     problems,
 )
 from service.playground import page
-from service.routes import MAX_PICTURES, ROUTES, Endpoint, Verbs
+from service.routes import MAX_PICTURES, ROUTES, Endpoint
 from service.schemas import show
 from service.seat import Seat
 from service.settings import Settings
 from service.traces import Traces
+from service.verbs import Verbs
 from service.wire import Reply, problem
 
 BINS: Final = 40  # of the histogram of held-out scores

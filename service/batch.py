@@ -5,10 +5,9 @@ All of this happens on the thread that runs the graph. Who is in a batch, and wh
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +43,22 @@ class Rows(NamedTuple):
     finite: bool = False
 
 
+class Waiter(Protocol):
+    """Who is told how it went: a future, or something that takes less time than one."""
+
+    def done(self) -> bool:
+        """Whether he has been told, or does not want to know any more."""
+
+    def cancelled(self) -> bool:
+        """Whether he left, and nobody has noticed yet."""
+
+    def set_result(self, result: Rows, /) -> None:
+        """The rows are there."""
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """They will never be."""
+
+
 class Job:
     """The rows that one caller waits for.
 
@@ -60,7 +75,6 @@ class Job:
         "deadline",
         "failed",
         "finite",
-        "future",
         "inputs",
         "left",
         "outputs",
@@ -69,6 +83,7 @@ class Job:
         "taken",
         "turn",
         "waited_s",
+        "waiter",
     )
 
     def __init__(
@@ -77,13 +92,13 @@ class Job:
         rows: int,
         deadline: float,
         since: float,
-        future: asyncio.Future[Rows],
+        waiter: Waiter,
     ) -> None:
         self.inputs = inputs
         self.rows = rows
         self.deadline = deadline
         self.since = since
-        self.future = future
+        self.waiter = waiter
         self.taken = self.turn = 0
         self.left = rows
         self.outputs: Outputs | None = None
@@ -222,9 +237,9 @@ def _is_finite(outputs: Sequence[Array]) -> bool:
 def _cut(outputs: Sequence[Array], piece: Piece, start: int) -> Outputs | None:
     end = start + piece.rows
     if piece.job.outputs is None:
-        parts = (array[start:end] for array in outputs)
-        small = piece.rows * _WORTH_KEEPING < len(outputs[0])
-        return tuple(part.copy() for part in parts) if small else tuple(parts)
+        if piece.rows * _WORTH_KEEPING < len(outputs[0]):
+            return tuple([array[start:end].copy() for array in outputs])
+        return tuple([array[start:end] for array in outputs])
     for whole, array in zip(piece.job.outputs, outputs, strict=True):
         whole[piece.start : piece.start + piece.rows] = array[start:end]
     return None

@@ -100,6 +100,9 @@ def _space(digest: str, name: str) -> str:
 class Callers:
     """Everyone who may call.
 
+    Attributes:
+        known: whether callers need a key.
+
     Args:
         ledger: where the limits of keys are counted for several processes together.
 
@@ -121,11 +124,7 @@ class Callers:
             name: known[name] if name in known and known[name].key == key else Caller(name, key, self._ledger)
             for name, key in keys.items()
         }
-
-    @property
-    def known(self) -> bool:
-        """Whether callers need a key."""
-        return bool(self._callers)
+        self.known = bool(keys)
 
     def find(self, method: str, headers: Mapping[bytes, bytes]) -> Caller:
         """Who sent a request.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 import numpy as np
@@ -27,21 +27,19 @@ class Costs:
 
     Attributes:
         exact: whether batches of any size up to the largest are run, so that none has to be padded.
+        max_rows: the largest batch.
+        row_ms: what a row costs when there are many.
     """
 
     sizes: tuple[int, ...]
     ms: tuple[float, ...]
     exact: bool = False
+    max_rows: int = field(init=False)
+    row_ms: float = field(init=False)
 
-    @property
-    def max_rows(self) -> int:
-        """The largest batch."""
-        return self.sizes[-1]
-
-    @property
-    def row_ms(self) -> float:
-        """What a row costs when there are many."""
-        return self.ms[-1] / self.sizes[-1]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "max_rows", self.sizes[-1])
+        object.__setattr__(self, "row_ms", self.ms[-1] / self.sizes[-1])
 
     @property
     def short_rows(self) -> int:

@@ -12,6 +12,7 @@ import random
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from models.manifest import EntryName, EntryPoint, Manifest, Probe
 from service.artifact import Artifact, ArtifactError, discover, fingerprint, open_artifact
 from service.backends import DeviceMissing, Graph, GraphError, open_graph
-from service.batch import Input, Rows, Stage
+from service.batch import Input, Rows, Stage, Waiter
 from service.costs import Costs, measure
 from service.errors import CapabilityAbsent, UnknownModel, UnknownVersion
 from service.lane import Lane, NoObserver, Observer, ScoreObserver, Worker
@@ -72,6 +73,7 @@ class Served:
         self.provider = provider
         self.worked_out: dict[type, Any] = {}
         self._lanes = lanes
+        self._seeds = lanes["decode"].seeds if "decode" in lanes else None
 
     def run(
         self,
@@ -86,15 +88,28 @@ class Served:
         Raises:
             CapabilityAbsent: if the model has no such entry point.
         """
+        return self._lane(entry).submit(inputs, rows, deadline, admitted)
+
+    def enter(
+        self, waiter: Waiter, entry: EntryName, inputs: tuple[Input, ...], rows: int, deadline: float
+    ) -> Callable[[], None]:
+        """The same, for somebody who is told; see :meth:`service.lane.Lane.enter`.
+
+        Returns:
+            What to call when he waits no longer.
+        """
+        lane = self._lanes.get(entry) or self._lane(entry)
+        return partial(lane.forget, lane.enter(waiter, inputs, rows, deadline))
+
+    def _lane(self, entry: EntryName) -> Lane:
         lane = self._lanes.get(entry)
         if lane is None:
             raise CapabilityAbsent(f"{self.name} has no {entry}; it has {', '.join(self._lanes)}")
-        return lane.submit(inputs, rows, deadline, admitted)
+        return lane
 
     def seed(self, rows: int) -> int:
         """A seed for so many samples whose caller has named none."""
-        lane = self._lanes.get("decode")
-        return lane.seeds.take() if rows == 1 and lane and lane.seeds else random.getrandbits(BITS)
+        return self._seeds.take() if rows == 1 and self._seeds else random.getrandbits(BITS)
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
@@ -125,12 +140,14 @@ class Engine:
 
     Attributes:
         refused: why a model is not served, by ``name/version``.
+        alive: whether the device answers.
         died: set when the device is lost, and nothing but a new process can help.
         stuck: whether a graph still ran when the engine was closed.
     """
 
     def __init__(self, settings: Settings, observer: Observer) -> None:
         self.refused: dict[str, str] = {}
+        self.alive = True
         self.died = asyncio.Event()
         self.stuck = False
         self._settings = settings
@@ -174,11 +191,6 @@ class Engine:
             return UnknownModel(f"there is no model {name!r}; there are {_listed(sorted(self._newest))}")
         there = _listed([served.version for served in self.models() if served.name == name])
         return UnknownVersion(f"{name} has no version {version}; it has {there}")
-
-    @property
-    def alive(self) -> bool:
-        """Whether the device answers."""
-        return not self.died.is_set()
 
     @property
     def trouble(self) -> str | None:
@@ -277,7 +289,8 @@ class Engine:
 
     def _lose(self, reason: str) -> None:
         """One lane has lost the device, and so have all."""
-        if not self.died.is_set():
+        if self.alive:
+            self.alive = False
             self.died.set()
             _log.critical("%s", reason)
             for served in list(self._living):

@@ -164,16 +164,29 @@ class Exchange(ABC):
             case asyncio.CancelledError():
                 if watch.ended is None:
                     raise error
-                if watch.ended == "hung up":
-                    return None
-                return self._refusal(DeadlinePassed(f"no answer within {self._patience_s * 1000:g} ms"))
+                return None if watch.ended == "hung up" else self._refusal(self._late())
+        return self._mistake(error)
+
+    def _late(self) -> DeadlinePassed:
+        return DeadlinePassed(f"no answer within {self._patience_s * 1000:g} ms")
+
+    def _mistake(self, error: BaseException) -> Reply:
         LOG.error("%s failed", self._verb, exc_info=error)
         return self._refusal(Internal("the service made a mistake; its log says which"))
 
     def _call(self, engine: Engine, served: Served, max_rows: int, numeric: bool = False) -> Call:
         """What an operation needs of this request beside its body."""
         deadline = self._started + self._patience_s
-        return Call(served, self._life.store, deadline, max_rows, engine.models, self._visit, numeric)
+        return Call(
+            served,
+            served.manifest,
+            self._life.store,
+            deadline,
+            max_rows,
+            engine.models,
+            self._visit,
+            numeric,
+        )
 
     def _patience(self) -> float:
         """How long this caller waits, in seconds; the service's own bound is the longest."""

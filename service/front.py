@@ -1,4 +1,4 @@
-"""The short way in: uvicorn's protocol, with a leaner cycle for the hot verbs.
+"""The short way in: uvicorn's protocol, with a leaner cycle for the verbs.
 
 uvicorn writes the head and the body of an answer apart, after looking at each header with two regular
 expressions, and starts a timer at the end: that takes longer than a small graph runs. Here the answer of a
@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service.access import Door
 from service.exchange import WHOLE
 from service.routes import ROUTES
 from service.visit import VISIT, Visit
@@ -43,10 +44,12 @@ class Head(NamedTuple):
 
     Attributes:
         said: members of the scope.
+        headers: among them, by name.
         length: of the body, in bytes.
     """
 
     said: dict[str, Any]
+    headers: dict[bytes, bytes]
     length: int
 
 
@@ -59,6 +62,15 @@ class Front(HttpToolsProtocol):
     _idle_since = 0.0
     _inside = False  # a request, of which some is still to come
     _plain: OneWrite | None = None  # the last request, if it went the short way
+
+    @cached_property
+    def _door(self) -> Any:
+        """What an application adds on the outside is of no use to a verb."""
+        app: Any = self.app
+        if isinstance(app, Starlette):
+            app.middleware_stack = app.middleware_stack or app.build_middleware_stack()
+            return app.middleware_stack
+        return app
 
     def data_received(self, data: bytes) -> None:
         """Begin to answer; the parser need not see a head twice, if the whole body came with it."""
@@ -78,20 +90,20 @@ class Front(HttpToolsProtocol):
 
     def _repeat(self, head: Head, body: bytes) -> None:
         """Another request with the same head."""
-        where = {"server": self.server, "client": self.client, "scheme": self.scheme}
-        cycle = self._begin({**head.said, **where, "state": self.app_state.copy()}, False, True)
-        cycle.body, cycle.more_body = body, False
-        cycle.message_event.set()
+        cycle = self._cycle_of(head.said.copy(), False, True)
+        cycle.more_body = False
+        self._door.short(cycle.scope, head.headers, body, cycle)
 
     def _remember(self, head: bytes, length: int, cycle: OneWrite) -> None:
         """Know a head from now on, if it says how long the body is, and no more of it."""
         scope: Any = cycle.scope
         headers = dict(scope["headers"])
         measured = headers.get(b"content-length") == b"%d" % length and len(headers) == len(scope["headers"])
-        if measured and cycle.keep_alive and OF_THE_BODY.isdisjoint(headers):
+        known = isinstance(self._door, Door)
+        if known and measured and cycle.keep_alive and OF_THE_BODY.isdisjoint(headers):
             if len(HEADS) >= MAX_HEADS:
                 HEADS.clear()
-            HEADS[head] = Head({name: scope[name] for name in OF_THE_HEAD}, length)
+            HEADS[head] = Head({name: scope[name] for name in OF_THE_HEAD}, headers, length)
 
     def on_message_begin(self) -> None:
         """Some of a request has come."""
@@ -124,9 +136,10 @@ class Front(HttpToolsProtocol):
         scope: Any = self.scope
         scope["method"], scope["path"], scope["raw_path"] = "POST", path, raw_path
         scope["query_string"] = query
-        self._plain = self._begin(scope, self.expect_100_continue, self.parser.should_keep_alive())
+        self._plain = self._cycle_of(scope, self.expect_100_continue, self.parser.should_keep_alive())
+        self._plain.go_on(self._door)
 
-    def _begin(self, scope: Any, expect_100_continue: bool, keep_alive: bool) -> OneWrite:
+    def _cycle_of(self, scope: Any, expect_100_continue: bool, keep_alive: bool) -> OneWrite:
         cycle = self.cycle = OneWrite(
             scope,
             self.transport,
@@ -141,9 +154,6 @@ class Front(HttpToolsProtocol):
             self.on_response_complete,
         )
         scope[WHOLE] = cycle
-        # What an application adds on the outside is of no use to a verb.
-        app: Any = (isinstance(self.app, Starlette) and self.app.middleware_stack) or self.app
-        cycle.task = self.loop.create_task(cycle.run_asgi(app))
         return cycle
 
     def on_response_complete(self) -> None:
@@ -152,7 +162,8 @@ class Front(HttpToolsProtocol):
             super().on_response_complete()
             return
         self.server_state.total_requests += 1
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._look_in(self.timeout_keep_alive)
@@ -197,7 +208,7 @@ class OneWrite(RequestResponseCycle):
 
     body: Any  # bytes, or an array of them
     task: asyncio.Task[None]  # kept from being collected; a drain waits for requests, not for tasks
-    gone = False
+    taken = gone = False
     left: Callable[[], None] | None = None  # who is told that the caller left
 
     def whole_body(self) -> bytes | None:
@@ -209,10 +220,17 @@ class OneWrite(RequestResponseCycle):
         self.flow.resume_reading()
         return body
 
+    def go_on(self, app: Any) -> None:
+        """Have an application answer, in a task."""
+        self.task = asyncio.get_running_loop().create_task(self.run_asgi(app))
+
     def take(self, reply: Reply) -> bool:
-        """Write an answer, unless the caller is slow to read; whether that was done."""
+        """Write an answer, unless the caller is slow to read; whether that was done, now or before."""
+        if self.taken:
+            return True
         if self.flow.write_paused or self.response_started:
             return False
+        self.taken = True
         if self.disconnected:
             self.gone = True
         else:
@@ -223,7 +241,8 @@ class OneWrite(RequestResponseCycle):
         """Whom to tell, from now on, that the caller has left."""
         self.left = call
         if call is not None:
-            self.flow.resume_reading()  # who is not read from cannot be seen to leave
+            if self.flow.read_paused:
+                self.flow.resume_reading()  # who is not read from cannot be seen to leave
             if self.disconnected:
                 self.tell()
 

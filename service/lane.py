@@ -24,7 +24,7 @@ from typing import Any, Final, Literal, Protocol
 from numpy.typing import NDArray
 
 from service.backends import DeviceLost, OutOfMemory
-from service.batch import Input, Job, Outputs, Piece, Rows, Stage
+from service.batch import Input, Job, Outputs, Piece, Rows, Stage, Waiter
 from service.costs import SHORT_MS, Costs
 from service.errors import DeadlinePassed, Draining, EngineDead, QueueFull, ServiceError
 from service.seeds import Seeds
@@ -140,7 +140,9 @@ class Batch:
 
     def __init__(self, pieces: list[Piece]) -> None:
         self.pieces = pieces
-        self.rows = sum(piece.rows for piece in pieces)
+        self.rows = 0
+        for piece in pieces:
+            self.rows += piece.rows
         self.size = self.rows
         self.began = 0.0
         self.run_s = 0.0
@@ -230,29 +232,43 @@ class Lane:
             QueueFull, Draining, EngineDead, DeadlinePassed: and no work is done.
             ValueError: if an input does not fit the entry point.
         """
-        job = self._admit(inputs, rows, deadline, admitted)
+        future: asyncio.Future[Rows] = self._loop.create_future()
+        job = self.enter(future, inputs, rows, deadline, admitted)
         try:
-            return await job.future
+            return await future
         except asyncio.CancelledError:
-            self._forget(job)
+            self.forget(job)
             raise
         finally:
-            del job  # whose future may have an error, whose traceback has this frame
+            del future, job  # it may have an error, whose traceback has this frame
 
-    def _admit(self, inputs: tuple[Input, ...], rows: int, deadline: float, admitted: bool) -> Job:
+    def enter(
+        self,
+        waiter: Waiter,
+        inputs: tuple[Input, ...],
+        rows: int,
+        deadline: float,
+        admitted: bool = False,
+    ) -> Job:
+        """The same, for somebody who is told the outputs, or an error.
+
+        Raises:
+            QueueFull, Draining, EngineDead, ValueError: and nobody is told anything.
+        """
         if self._end is not None:
             reason, refusal = self._end
             self._observer.dropped(reason, rows)
             raise refusal()
         self._check(inputs, rows)
-        full = None if admitted else self._full(rows) or self._too_late(rows, deadline)
+        now = self._clock()
+        full = None if admitted or self._roomy(rows, deadline - now) else self._refused(rows, deadline - now)
         if full is not None:
             self._observer.dropped("queue_full", rows)
             try:
                 raise full
             finally:
                 del full  # its traceback has this frame: a circle, which only the garbage collector finds
-        job = Job(inputs, rows, deadline, self._clock(), self._loop.create_future())
+        job = Job(inputs, rows, deadline, now, waiter)
         self._queue.join(job)
         self._wake()
         return job
@@ -265,6 +281,15 @@ class Lane:
                 seen = getattr(value, "shape", None), getattr(value, "dtype", value)
                 raise ValueError(f"input {self._stage.inputs[place]} of {rows} rows got {seen}")
 
+    def _roomy(self, rows: int, patience_s: float) -> bool:
+        """Whether there is so little to do that nobody needs to look closer: there mostly is."""
+        if self._flying or self._broken or self._queue.weight + rows > self._limit:
+            return False
+        return (LEEWAY * self._queue.rows + rows) * self._costs.row_ms * self._pace < 1000 * patience_s
+
+    def _refused(self, rows: int, patience_s: float) -> QueueFull | None:
+        return self._full(rows) or self._too_late(rows, patience_s)
+
     def _full(self, rows: int) -> QueueFull | None:
         queue = self._queue
         if not queue.rows or queue.weight + queue.weigh(rows) <= self._limit:
@@ -276,11 +301,11 @@ class Lane:
             retry_after_s=wait_ms / 1000,
         )
 
-    def _too_late(self, rows: int, deadline: float) -> QueueFull | None:
+    def _too_late(self, rows: int, patience_s: float) -> QueueFull | None:
         """Who would wait past the deadline is told so now: late, he would have cost others their time."""
         if not self._queue.rows and not self._flying:
             return None
-        wait_s, patience_s = self._wait_s(rows), deadline - self._clock()
+        wait_s = self._wait_s(rows)
         if wait_s <= patience_s:
             return None
         return QueueFull(
@@ -296,8 +321,8 @@ class Lane:
             others += batch.rows
         return (LEEWAY * others + rows) * self._costs.row_ms * self._pace / 1000
 
-    def _forget(self, job: Job) -> None:
-        """Its caller has left."""
+    def forget(self, job: Job) -> None:
+        """Its caller has left, or waits no longer."""
         if rows := self._queue.leave(job):
             self._observer.dropped("cancelled", rows)
             self._settle()
@@ -348,6 +373,8 @@ class Lane:
         answered = now + self._costs.ms_of(room) * self._pace / 1000
 
         def wanted(job: Job) -> bool:
+            if answered < job.deadline and not job.waiter.done():
+                return True
             # Who would be late gives way to others; alone he may try, for the estimate may be wrong.
             return not self._late(job, answered if len(queue) > 1 else now)
 
@@ -360,7 +387,7 @@ class Lane:
     def _mend(self, broken: Batch) -> list[Piece]:
         """What is still wanted of a part of a batch that failed, and now fits."""
         now = self._clock()
-        pieces = [p for p in broken.pieces if not p.job.future.done() and not self._late(p.job, now)]
+        pieces = [p for p in broken.pieces if not p.job.waiter.done() and not self._late(p.job, now)]
         part = Batch(pieces)
         if part.rows > self._costs.max_rows:
             self._broken.extendleft(reversed(self._halves(part)))
@@ -369,14 +396,14 @@ class Lane:
 
     def _late(self, job: Job, answered: float) -> bool:
         """Whether nobody waits any more; whoever cannot be answered by the deadline is told so."""
-        if job.future.done():
-            if job.future.cancelled():
+        if job.waiter.done():
+            if job.waiter.cancelled():
                 self._observer.dropped("cancelled", job.left)
             return True
         if answered < job.deadline:
             return False
         waited_ms = 1000 * (self._clock() - job.since)
-        job.future.set_exception(
+        job.waiter.set_exception(
             DeadlinePassed(f"the deadline passed in the queue, after {waited_ms:.0f} ms")
         )
         self._observer.dropped("deadline", job.left)
@@ -429,13 +456,13 @@ class Lane:
             self._flying.discard(batch)
 
     def _deliver(self, batch: Batch) -> None:
+        self._time(batch)
         waits_s = []
         for piece, answer in zip(batch.pieces, batch.answers, strict=True):
             if piece.start == 0:
                 piece.job.waited_s = batch.began - piece.job.since
                 waits_s.append(piece.job.waited_s)
             self._answer(piece, answer, batch.finite)
-        self._time(batch)
         self._observer.ran(batch.rows, batch.size - batch.rows, batch.run_s, waits_s)
 
     def _time(self, batch: Batch) -> None:
@@ -450,10 +477,10 @@ class Lane:
         job = piece.job
         job.left -= piece.rows
         job.finite = job.finite and finite
-        if job.left == 0 and not job.future.done():
+        if job.left == 0 and not job.waiter.done():
             outputs = whole if job.outputs is None else job.outputs
             assert outputs is not None
-            job.future.set_result(Rows(outputs, job.failed, job.since, job.waited_s, job.finite))
+            job.waiter.set_result(Rows(outputs, job.failed, job.since, job.waited_s, job.finite))
 
     def _break(self, batch: Batch, error: BaseException) -> None:
         """Find the row that a batch failed on by halving; everybody else is answered."""
@@ -515,8 +542,8 @@ class Lane:
         assert self._end is not None
         reason, refusal = self._end
         for job in self._jobs():
-            if not job.future.done():
-                job.future.set_exception(refusal())
+            if not job.waiter.done():
+                job.waiter.set_exception(refusal())
                 self._observer.dropped(reason, job.left)
         self._queue.clear()
         self._broken.clear()

@@ -127,11 +127,11 @@ class Metrics:
             ("key",),
             registry=registry,
         )
-        self.caches = Counter(
+        self.caches = Counts(
             "pushforward_cache_lookups",
             "Keys by tier (process, redis, sibling) and result (hit, miss, error, skipped).",
             ("tier", "result"),
-            registry=registry,
+            registry,
         )
         self.queued = Gauge("pushforward_queue_rows", "Rows that wait for a batch.", LANE, registry=registry)
         self.fullness = Gauge(
@@ -192,7 +192,7 @@ class Metrics:
         build.labels(version("pushforward"), python_version()).set(1)
         self._gpus = False  # whether they are watched
         self._lanes: dict[tuple[str, str, str], LaneMetrics] = {}
-        self._lookups: dict[tuple[str, str], Counter] = {}
+        self._lookups: dict[tuple[str, str], Count] = {}
         self._visits: dict[tuple[str, int], tuple[Counter, Counter]] = {}
         self._answers: dict[tuple[str, str, int], tuple[Count, Tally]] = {}
 
@@ -224,7 +224,7 @@ class Metrics:
         child = self._lookups.get((tier, result))
         if child is None:
             child = self._lookups[tier, result] = self.caches.labels(tier, result)
-        child.inc(count)
+        child.total += count
 
     def lane(
         self,
@@ -298,8 +298,7 @@ class LaneMetrics:
         self._batches.observe(rows)
         self._padding.inc(padding_rows)
         self._runs.observe(run_s)
-        for wait_s in waits_s:
-            self._waited.observe(wait_s)
+        self._waited.observe(*waits_s)
 
     def dropped(self, reason: str, rows: int) -> None:
         """Rows will not be computed, or could not be."""

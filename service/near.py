@@ -43,7 +43,7 @@ class Near:
 
     def put(self, key: bytes, value: bytes) -> None:
         """Remember a value, if there can be room for it."""
-        size = _size(value)
+        size = len(value) + ENTRY_OVERHEAD
         if size > self._max_bytes:
             return
         if key in self._values:
@@ -55,9 +55,5 @@ class Near:
         self._bytes += size
 
     def _drop(self, key: bytes) -> None:
-        self._bytes -= _size(self._values.pop(key))
+        self._bytes -= len(self._values.pop(key)) + ENTRY_OVERHEAD
         del self._until[key]
-
-
-def _size(value: bytes) -> int:
-    return len(value) + ENTRY_OVERHEAD

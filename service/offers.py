@@ -20,11 +20,11 @@ from pydantic import ValidationError
 
 from models.manifest import EntryName, EntryPoint, Manifest, Tensor, Verb
 from service import schemas
-from service.calls import Call, run_on, weights
+from service.calls import Call, run_on, weights, whole
 from service.engine import Engine, Served
 from service.errors import UnknownModel
 from service.facts import facts, labels
-from service.operations import at_most
+from service.operations import answered, at_most
 from service.routes import ROUTES, Route, nested
 from service.schemas import invalid, refuse, show
 from service.tensors import BYTES, DATATYPES, Parameters, Port, Value
@@ -130,9 +130,10 @@ async def _run_entry(
     at_most(call.max_rows, f"rows of /inputs/{point.inputs[0].name}", count)
     inputs = tuple(_input(call, entry, tensor, tensors[tensor.name], count) for tensor in point.inputs)
     if entry == "log_weight":
-        return Found({_weight(point).name: await weights(call, inputs, count)}, {})
-    outputs = await run_on(call, entry, inputs, count)
-    return Found({tensor.name: outputs[tensor.role] for tensor in point.outputs}, {})
+        return await weights(call, inputs, count, lambda log_w: Found({_weight(point).name: log_w}, {}))
+    named = {tensor.role: tensor.name for tensor in point.outputs}
+    outputs = await run_on(call, entry, inputs, count, whole)
+    return Found({named[role]: output for role, output in outputs.items()}, {})
 
 
 def _weight(point: EntryPoint) -> Tensor:
@@ -210,7 +211,7 @@ def _scores(manifest: Manifest) -> tuple[Port, ...]:
 async def _run_verb(
     route: Route, names: Sequence[str], call: Call, tensors: Mapping[str, Value], parameters: Parameters
 ) -> Found:
-    answer = await route.operation(call, _request(route, call.manifest.name, tensors, parameters))
+    answer = await answered(route.operation(call, _request(route, call.manifest.name, tensors, parameters)))
     fields = {name: value for name, value in answer.fields.items() if name not in OF_THE_PATH}
     outputs = {name: fields.pop(name) for name in names if name in fields}
     return Found(outputs, fields)

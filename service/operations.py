@@ -1,7 +1,8 @@
 """The six verbs, each a composition of a model's entry points; nothing here knows what family a model is.
 
 sample = decode of noise; encode; reconstruct = decode of encode; interpolate = decode of a path between two
-codes; loglik = log-mean-exp of log_weight. Noise travels as an address and is drawn where batches form.
+codes; loglik = log-mean-exp of log_weight. Noise travels as an address and is drawn where batches form. What
+needs one run and nothing else is that run, with what its outputs come to.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Coroutine, Sequence
-from functools import lru_cache, partial
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import lru_cache
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,10 @@ from models import noise
 from models.manifest import DType, EntryName, Manifest, Role
 from models.noise import Address
 from models.scores import DEFAULT_K, judged
-from service.calls import Call, check_return, in_turns, log_weights, run
-from service.errors import LatentSpaceMismatch, TooLarge, UnknownLatent
+from service.calls import Call, Outputs, Run, check_return, data, in_turns, latent, log_weights, run
+from service.codes import recall, remembered
+from service.errors import TooLarge
 from service.facts import facts, labels, move, require
-from service.latents import concatenated, id_key, latent_ids, paced, recalled, row_keys, separated, split_id
 from service.paths import lerp, slerp
 from service.schemas import (
     MAX_SAFE_INTEGER,
@@ -45,22 +46,30 @@ from service.schemas import (
 from service.streams import Stream, columns
 from service.wire import Answer, is_pictures
 
-BESIDE_CODES: Final[tuple[Role, ...]] = ("std", "residual")
-IDS_NAMED: Final = 100  # of those that are unknown, in an answer
 WHOLE_BYTES: Final = 1 << 18  # an answer up to here is not sent in pieces
 PIECE_BYTES: Final = 1 << 16  # of a stream; sending one keeps the event loop for a fraction of a millisecond
 MAX_DRAWS: Final = 10_000_000  # rows times importance samples of one request; 80 MB of float64
 
 Array = NDArray[Any]
+Step = Answer | Awaitable[Answer]  # mostly one run, whose outputs are all that is waited for
+T = TypeVar("T")
 
 
-async def sample(call: Call, request: SampleRequest) -> Answer:
+async def answered(step: Step) -> Answer:
+    """What a verb comes to in the end."""
+    return step if isinstance(step, Answer) else await step
+
+
+def sample(call: Call, request: SampleRequest) -> Step:
     """Rows ``offset`` to ``offset + n`` of a seed."""
     at_most(call.max_rows, "/n", request.n, ", or any number streamed as npy, NDJSON or, for tables, CSV")
-    seed = _seed(call, request)
+    seed, offset = _seed(call, request), request.offset
     label = _labels(call, ("decode",), request.label, request.n)
-    samples = (await _samples(call, request, Address(seed, request.offset), request.n, label))["data"]
-    return _pictures(call, {**call.named(), "seed": seed, "offset": request.offset, "samples": samples})
+
+    def answer(outputs: Outputs) -> Answer:
+        return _pictures(call, {**call.named(), "seed": seed, "offset": offset, "samples": outputs["data"]})
+
+    return _samples(call, request, Address(seed, offset), request.n, label, answer)
 
 
 def is_long(call: Call, request: SampleRequest) -> bool:
@@ -84,24 +93,34 @@ def sample_stream(call: Call, request: SampleRequest, patience_s: float) -> Stre
     return Stream(fields, shape, np.dtype(tensor.dtype), pieces, columns(call.manifest.data))
 
 
-async def encode(call: Call, request: EncodeRequest) -> Answer:
+def encode(call: Call, request: EncodeRequest) -> Step:
     """Codes, with ids under which the service remembers them."""
     x = _data(call, "inputs", request.inputs)
     label = _labels(call, ("encode",), request.label, len(x))
-    outputs, cached, new = await _encode_remembered(call, x, label)
-    ids = await _remember(call, outputs["latent"], new)
-    said: dict[str, Array] = {role: outputs[role] for role in BESIDE_CODES if role in outputs}
-    fields = {**call.named(), "latents": outputs["latent"], **said, "ids": ids, "cached": cached}
-    return Answer(fields, "latents")
+    return remembered(call, [x] if label is None else [x, label])
 
 
-async def decode(call: Call, request: DecodeRequest) -> Answer:
+def decode(call: Call, request: DecodeRequest) -> Step:
     """Samples of codes, given as numbers or by id."""
     by = move(call.served, request.directions)
-    z = _moved(await _codes(call, request), by)
+    if request.ids is not None:
+        return _decode_ids(call, request, request.ids, by)
+    assert request.latents is not None
+    z = _array(call, "decode", "latent", "latents", request.latents)
+    return _decoded(call, request, _moved(z, by))
+
+
+async def _decode_ids(call: Call, request: DecodeRequest, ids: list[str], by: Array | None) -> Answer:
+    at_most(call.max_rows, "rows of /ids", len(ids))
+    return await _decoded(call, request, _moved(await recall(call, ids), by))
+
+
+def _decoded(call: Call, request: DecodeRequest, z: Array) -> Run[Answer]:
+    def answer(outputs: Outputs) -> Answer:
+        return _pictures(call, {**call.named(), "samples": outputs["data"]})
+
     label = _labels(call, ("decode",), request.label, len(z))
-    samples = (await run(call, "decode", z, len(z), label))["data"]
-    return _pictures(call, {**call.named(), "samples": samples})
+    return run(call, "decode", z, len(z), label, answer)
 
 
 async def reconstruct(call: Call, request: ReconstructRequest) -> Answer:
@@ -109,8 +128,8 @@ async def reconstruct(call: Call, request: ReconstructRequest) -> Answer:
     x = _data(call, "inputs", request.inputs)
     label = _labels(call, ("encode", "decode"), request.label, len(x))
     by = move(call.served, request.directions)
-    z = _moved((await run(call, "encode", x, len(x), label))["latent"], by)
-    samples = (await run(call, "decode", z, len(z), label))["data"]
+    z = _moved(await run(call, "encode", x, len(x), label, latent), by)
+    samples = await run(call, "decode", z, len(z), label, data)
     if by is None:
         check_return(call, x, samples)
     return _pictures(call, {**call.named(), "samples": samples})
@@ -125,11 +144,11 @@ async def interpolate(call: Call, request: InterpolateRequest) -> Answer:
     start, end = (z[0] for z in await in_turns(ends))
     path, t = _path(call.manifest, request), np.linspace(0.0, 1.0, request.steps)
     z = _moved(_walk(path, start, end, t), by)
-    samples = (await run(call, "decode", z, len(z), label))["data"]
+    samples = await run(call, "decode", z, len(z), label, data)
     return _pictures(call, {**call.named(), "path": path, "t": t, "samples": samples}, columns=len(t))
 
 
-async def loglik(call: Call, request: LoglikRequest) -> Answer:
+def loglik(call: Call, request: LoglikRequest) -> Step:
     """The log-likelihood of each row, or an estimate of it with its error, and what it is worth."""
     x = _array(call, "log_weight", "data", "inputs", request.inputs)
     label = _labels(call, ("log_weight",), request.label, len(x))
@@ -137,25 +156,35 @@ async def loglik(call: Call, request: LoglikRequest) -> Answer:
     estimated = call.manifest.entry_points["log_weight"].input("noise") is not None
     k, seed = _draws(request, call.manifest) if estimated else (1, 0)
     at_most(MAX_DRAWS, "/k", k * len(x))
-    log_w = await _log_weights_inside(call, x, label, k, seed)
     held_out = known.scores if calibration and calibration.k == k else None
-    said = judged(call.manifest.data, log_w, held_out, estimated)
-    call.served.scores.scored(said["log_likelihood"], said["status"], held_out is not None)
-    origin = {"k": k, "seed": seed} if estimated else {}
-    kind = {"kind": call.manifest.grades.density, "unit": "nats"}
-    return Answer({**call.named(), **kind, **origin, **said}, "log_likelihood")
+
+    def answer(log_w: Array) -> Answer:
+        said = judged(call.manifest.data, log_w, held_out, estimated)
+        call.served.scores.scored(said["log_likelihood"], said["status"], held_out is not None)
+        origin = {"k": k, "seed": seed} if estimated else {}
+        kind = {"kind": call.manifest.grades.density, "unit": "nats"}
+        return Answer({**call.named(), **kind, **origin, **said}, "log_likelihood")
+
+    return _log_weights_inside(call, x, label, k, seed, answer)
 
 
-async def _log_weights_inside(call: Call, x: Array, label: Array | None, k: int, seed: int) -> Array:
+def _log_weights_inside(
+    call: Call, x: Array, label: Array | None, k: int, seed: int, then: Callable[[Array], Answer]
+) -> Step:
     """Draws of log_weight, (B, K), -inf for rows outside the support, which no graph has to see."""
     known = facts(call.served)
     if known.bounds.open:
-        return await log_weights(call, x, label, k, seed)
+        return log_weights(call, x, label, k, seed, then)
     log_w = np.full((len(x), k), -np.inf)
     inside = ~known.violations(x).any(axis=1)
-    if inside.any():
-        log_w[inside] = await log_weights(call, x[inside], None if label is None else label[inside], k, seed)
-    return log_w
+    if not inside.any():
+        return then(log_w)
+
+    def over(of_inside: Array) -> Answer:
+        log_w[inside] = of_inside
+        return then(log_w)
+
+    return log_weights(call, x[inside], None if label is None else label[inside], k, seed, over)
 
 
 # What requests bring
@@ -216,21 +245,13 @@ def _draws(request: LoglikRequest, manifest: Manifest) -> tuple[int, int]:
     return k, seed
 
 
-async def _codes(call: Call, request: DecodeRequest) -> Array:
-    if request.ids is None:
-        assert request.latents is not None
-        return _array(call, "decode", "latent", "latents", request.latents)
-    at_most(call.max_rows, "rows of /ids", len(request.ids))
-    return await _recall(call, request.ids)
-
-
 async def _end(call: Call, end: End, name: str, request: InterpolateRequest) -> Array:
     """The code of one end of a walk, (1, ...)."""
     match end:
         case AddressEnd():
             return _drawn(call, end)
         case IdEnd():
-            return await _recall(call, [end.id])
+            return await recall(call, [end.id])
         case InputEnd():
             require(call.served, "encode", call.others)
             x = _data(call, f"{name}/input", [end.input])
@@ -241,9 +262,9 @@ async def _end(call: Call, end: End, name: str, request: InterpolateRequest) -> 
 async def _code(call: Call, x: Array, request: InterpolateRequest) -> Array:
     """The code of one row, (1, ...); of a bijection one that leads back to the row."""
     label = _labels(call, ("encode",), request.label, 1)
-    z = (await run(call, "encode", x, 1, label))["latent"]
+    z = await run(call, "encode", x, 1, label, latent)
     if call.manifest.grades.latents == "bijection":
-        check_return(call, x, (await run(call, "decode", z, 1, label))["data"])
+        check_return(call, x, await run(call, "decode", z, 1, label, data))
     return z
 
 
@@ -284,11 +305,17 @@ def _pictures(call: Call, fields: dict[str, Any], columns: int | None = None) ->
 
 
 def _samples(
-    call: Call, request: SampleRequest, address: Address, count: int, label: Array | None, more: bool = False
-) -> Coroutine[Any, Any, dict[Role, Array]]:
+    call: Call,
+    request: SampleRequest,
+    address: Address,
+    count: int,
+    label: Array | None,
+    then: Callable[[Outputs], T],
+    more: bool = False,
+) -> Run[T]:
     truncation = math.inf if request.truncation is None else request.truncation
     codes = Address(address.seed, address.offset, noise.LATENT, request.temperature, 1, truncation)
-    return run(call, "decode", codes, count, label, address, admitted=more)
+    return run(call, "decode", codes, count, label, then, address, admitted=more)
 
 
 async def _pieces(
@@ -305,7 +332,7 @@ async def _pieces(
             await caller.pause(count)
         piece = call._replace(deadline=time.monotonic() + patience_s)
         address = Address(seed, request.offset + done)
-        yield (await _samples(piece, request, address, count, classes, done > 0))["data"]
+        yield await _samples(piece, request, address, count, classes, data, done > 0)
 
 
 def _rows_of(call: Call, size: int) -> int:
@@ -331,68 +358,3 @@ async def _ahead(pieces: AsyncGenerator[Array, None]) -> AsyncGenerator[Array, N
         await asyncio.wait([coming])  # and whatever it ended with is of no interest any more
         if not coming.cancelled():
             coming.exception()
-
-
-# Codes by id
-
-
-async def _recall(call: Call, ids: Sequence[str]) -> Array:
-    """The codes of ids, (B, ...)."""
-    for latent_id in ids:
-        _same_space(call.manifest, latent_id)
-    digest = call.space
-    values = await call.store.find([id_key(digest, latent_id) for latent_id in ids])
-    held = await paced(partial(recalled, digest), [ids, values])
-    unknown = [latent_id for latent_id, value in zip(ids, held, strict=True) if value is None]
-    if unknown:
-        raise UnknownLatent(
-            f"the id {unknown[0]} is not known here, or no longer; encode the row again",
-            ids=unknown[:IDS_NAMED],
-        )
-    tensor = call.gives("encode", "latent")
-    return separated([value for value in held if value is not None], [(tensor.row_shape, tensor.dtype)])[0]
-
-
-def _same_space(manifest: Manifest, latent_id: str) -> None:
-    model, version, _ = split_id(latent_id)
-    if (model, version) != (manifest.name, manifest.version):
-        raise LatentSpaceMismatch(
-            f"the id {latent_id} is of {model} version {version}; "
-            f"allowed: ids of {manifest.name} version {manifest.version}, which answers this request",
-            id=latent_id,
-        )
-
-
-async def _remember(call: Call, latents: Array, new: dict[bytes, bytes]) -> list[str]:
-    """Give codes their ids, and remember both the codes and the rows that they were made from."""
-    manifest, digest = call.manifest, call.space
-    ids = await paced(partial(latent_ids, manifest.name, manifest.version, digest), [latents])
-    keys = (id_key(digest, latent_id) for latent_id in ids)
-    await call.store.put({**new, **dict(zip(keys, await paced(concatenated, [latents]), strict=True))})
-    return ids
-
-
-async def _encode_remembered(
-    call: Call, x: Array, label: Array | None
-) -> tuple[dict[Role, Array], list[bool], dict[bytes, bytes]]:
-    """Outputs of encode, which of them were remembered, and what to remember of the others."""
-    digest, point = call.space, call.manifest.entry_points["encode"]
-    inputs = [x] if label is None else [x, label]
-    keys = await paced(partial(row_keys, digest, "encode"), inputs)
-    held = await call.store.get(keys)
-    missing = [row for row, value in enumerate(held) if value is None]
-    cached = [value is not None for value in held]
-    if len(missing) == len(x):
-        outputs = await run(call, "encode", x, len(x), label)
-        made = await paced(concatenated, list(outputs.values()))
-        return outputs, cached, dict(zip(keys, made, strict=True))
-    new: dict[bytes, bytes] = {}
-    if missing:
-        classes = None if label is None else label[missing]
-        outputs = await run(call, "encode", x[missing], len(missing), classes, places=missing)
-        made = await paced(concatenated, list(outputs.values()))
-        for row, value in zip(missing, made, strict=True):
-            held[row] = new[keys[row]] = value
-    layout = [(tensor.row_shape, tensor.dtype) for tensor in point.outputs]
-    arrays = separated([value for value in held if value is not None], layout)
-    return {t.role: array for t, array in zip(point.outputs, arrays, strict=True)}, cached, new

@@ -21,7 +21,8 @@ from service.errors import NotAcceptable, UnsupportedMediaType
 from service.exchange import Begun, Exchange, Scope
 from service.facts import require
 from service.lifecycle import Lifecycle
-from service.streams import is_table
+from service.operations import Step, answered
+from service.streams import Stream, is_table
 from service.watch import Receive, Watch
 from service.wire import (
     CSV,
@@ -30,7 +31,6 @@ from service.wire import (
     NPY,
     NPZ,
     PNG,
-    Answer,
     Array,
     Reply,
     Send,
@@ -63,7 +63,7 @@ class Route:
 
     verb: Verb
     request: type[schemas.Request]
-    operation: Callable[[Call, Any], Awaitable[Answer]]
+    operation: Callable[[Call, Any], Step]
     query: type[schemas.Request] | None = None
     array: str | None = None
     pictures: bool = True
@@ -93,18 +93,6 @@ ROUTES: Final = (
 )
 
 
-class Verbs:
-    """The verbs before an application: they need none of what it wraps around its other routes."""
-
-    def __init__(self, app: Application, life: Lifecycle) -> None:
-        self._app = app
-        self._endpoints = {route.path: Endpoint(route, life) for route in ROUTES}
-
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        endpoint = self._endpoints.get(scope.get("path", "")) if scope.get("method") == "POST" else None
-        return (endpoint or self._app)(scope, receive, send)
-
-
 class Endpoint:
     """The ASGI application behind one verb."""
 
@@ -119,29 +107,42 @@ class Endpoint:
 class VerbExchange(Exchange):
     """One call of a verb."""
 
-    __slots__ = ("_numeric", "_route")
+    __slots__ = ("_media", "_numeric", "_route")
 
     def __init__(self, route: Route, life: Lifecycle, scope: Scope, receive: Receive) -> None:
         super().__init__(route.verb, problem, life, scope, receive)
         self._route = route
         self._numeric = False
+        self._media = JSON
 
     async def _work(self, watch: Watch) -> Reply | Begun:
-        engine = self._life.engine()
+        self._life.engine()  # before a body is waited for
         body = await self._body()
         watch.body_read()
+        return await self._finish(self._begin(body))
+
+    def _begin(self, body: bytes) -> Step | Stream:
+        """Understand the request; what is to be waited for.
+
+        Raises:
+            ServiceError: the reason why there will be no answer.
+        """
+        engine, settings = self._life.engine(), self._life.settings
         request = self._parse(body)
         served = engine.find(request.model, request.version)
         self._visit.model = request.model
         require(served, self._route.verb, engine.models)
-        media = self._media(served.manifest.data)
-        settings = self._life.settings
+        media = self._media = self._preferred(served.manifest.data)
         max_rows = min(settings.max_rows, MAX_PICTURES) if media == PNG else settings.max_rows
         call = self._call(engine, served, max_rows, self._numeric)
         if isinstance(request, schemas.SampleRequest) and _in_pieces(media, call, request):
-            stream = operations.sample_stream(call, request, self._patience_s)
-            return Begun(stream, await anext(stream.pieces), media)
-        return await encode(await self._route.operation(call, request), media)
+            return operations.sample_stream(call, request, self._patience_s)
+        return self._route.operation(call, request)
+
+    async def _finish(self, begun: Step | Stream) -> Reply | Begun:
+        if isinstance(begun, Stream):
+            return Begun(begun, await anext(begun.pieces), self._media)
+        return await encode(await answered(begun), self._media)
 
     def _parse(self, body: bytes) -> schemas.Request:
         if self._headers.get(b"content-encoding", b"identity") != b"identity":
@@ -162,20 +163,20 @@ class VerbExchange(Exchange):
         if self._scope["query_string"]:
             query = schemas.show(self._scope["query_string"].decode("latin1"))
             raise schemas.refuse("the query string", query, f"nothing beside a body of {JSON}")
-        if (request := self._parse_numbers(body)) is not None:
+        array = self._route.array
+        if array is not None and (request := self._parse_numbers(body, array)) is not None:
             return request
         try:
             return model.model_validate_json(body)
         except ValidationError as error:
             raise schemas.invalid(error, _loaded(body), model.model_fields) from None
 
-    def _parse_numbers(self, body: bytes) -> schemas.Request | None:
+    def _parse_numbers(self, body: bytes, field: str) -> schemas.Request | None:
         """The request, if all is well and its lists plainly numbers: these need no validation one by one.
 
         A number of its own for each costs more than to read and to encode a small row.
         """
-        field = self._route.array
-        if field is None or _beyond_numbers(body):
+        if _beyond_numbers(body):
             return None
         try:
             request = self._route.request.model_validate(with_numbers(body, field))
@@ -187,7 +188,7 @@ class VerbExchange(Exchange):
     def _parse_npy(self, body: bytes, model: type[schemas.Request]) -> schemas.Request:
         return self._route.with_array(_query(self._scope["query_string"], model), read_npy(body))
 
-    def _media(self, space: DataSpace) -> str:
+    def _preferred(self, space: DataSpace) -> str:
         """The form of the answer, by the caller's taste."""
         accept = self._headers.get(b"accept")
         if accept is None or accept == b"*/*" or accept == b"application/json":

@@ -50,7 +50,7 @@ class Seeds:
             self._rows = {}
         self._seeds = [random.getrandbits(BITS) for _ in range(AT_ONCE)]
         rows = draw([(Address(seed), 1) for seed in self._seeds], self._law, self._shape, self._dtype)
-        self._rows.update(zip(self._seeds, np.split(rows, AT_ONCE), strict=True))
+        self._rows.update({seed: rows[i : i + 1] for i, seed in enumerate(self._seeds)})
 
 
 FIRST: Final = Address(0)[1:]  # what the address of a first row says beside its seed

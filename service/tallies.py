@@ -55,10 +55,11 @@ class Tally:
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
-    def observe(self, value: float) -> None:
-        """Count one."""
-        self.counts[bisect_left(self._bounds, value)] += 1
-        self.sum += value
+    def observe(self, *values: float) -> None:
+        """Count them."""
+        for value in values:
+            self.counts[bisect_left(self._bounds, value)] += 1
+            self.sum += value
 
 
 class Tallies(Collector):

@@ -136,7 +136,7 @@ class Turns:
     def _count(self, job: Job, sign: int) -> None:
         rows = job.rows - job.taken
         self.rows += sign * rows
-        self.weight += sign * self.weigh(rows)
+        self.weight += sign * (rows if rows < self._heaviest else self._heaviest)
         if job.rows <= self._brief_rows:
             self._waiting_brief += sign * rows
         else:

@@ -6,9 +6,8 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import MutableMapping
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Final
 
 from service.batch import Rows
 from service.callers import ANYONE, Caller
@@ -52,12 +51,14 @@ class Visit:
         "waited_s",
     )
 
-    def __init__(self, scope: MutableMapping[str, Any]) -> None:
+    def __init__(self, method: str, path: str, headers: dict[bytes, bytes]) -> None:
         self.started = time.monotonic()
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.method: str = scope["method"]
-        self.path: str = scope["path"]
-        self.id = _id(self.headers.get(ID_HEADER))
+        self.headers = headers
+        self.method = method
+        self.path = path
+        given = headers.get(ID_HEADER)
+        allowed = given is not None and ALLOWED_ID.fullmatch(given)
+        self.id = given.decode() if given and allowed else f"{_PROCESS}-{next(_NUMBERS):x}"
         self.caller: Caller = ANYONE
         self.model = NO_MODEL
         self.status = HUNG_UP
@@ -79,9 +80,3 @@ class Visit:
         self.waited_s += done.waited_s
         if self.trace is not None:
             self.trace.ran(entry, rows, done.since, done.waited_s)
-
-
-def _id(given: bytes | None) -> str:
-    if given is not None and ALLOWED_ID.fullmatch(given):
-        return given.decode()
-    return f"{_PROCESS}-{next(_NUMBERS):x}"

@@ -21,6 +21,19 @@ class Server(Protocol):
         """Whom to tell, from now on, that the caller has left."""
 
 
+class Begins(Protocol):
+    """A request that takes a while begins to be looked after.
+
+    Attributes:
+        over: whether it is answered.
+    """
+
+    over: bool
+
+    def begin(self) -> None:
+        """It does."""
+
+
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
@@ -28,12 +41,15 @@ class Watches:
     """Requests that have just come, and are mostly answered before anyone has to look after them."""
 
     def __init__(self) -> None:
-        self._young: list[Watch] = []
-        self._ripe: list[Watch] = []  # since the last round
+        self._young: list[Begins] = []
+        self._ripe: list[Begins] = []  # since the last round
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, watch: Watch) -> None:
-        """Begin to watch within one to two rounds, unless it is over by then."""
+    def add(self, watch: Begins, deadline: float) -> None:
+        """Begin to watch within one to two rounds, unless it is over by then; at once, if that were late."""
+        if deadline - time.monotonic() <= 2 * BEGIN_AFTER_S:
+            watch.begin()
+            return
         self._young.append(watch)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(BEGIN_AFTER_S, self._round)
@@ -44,7 +60,8 @@ class Watches:
         if self._ripe:
             self._timer = asyncio.get_running_loop().call_later(BEGIN_AFTER_S, self._round)
         for watch in old:
-            watch.begin()
+            if not watch.over:
+                watch.begin()
 
 
 class Watch:
@@ -56,18 +73,19 @@ class Watch:
 
     Attributes:
         ended: why the task was cancelled, ``None`` if this did not do it.
+        over: whether no deadline is watched any more.
     """
 
     __slots__ = (
         "_deadline",
         "_listener",
-        "_over",
         "_read",
         "_receive",
         "_server",
         "_task",
         "_timer",
         "ended",
+        "over",
     )
 
     def __init__(self, receive: Receive, server: Server | None = None) -> None:
@@ -75,17 +93,14 @@ class Watch:
         self._task = asyncio.current_task()
         self._receive: Receive | None = receive
         self._server = server
-        self._read = self._over = False
+        self._read = self.over = False
         self._timer: asyncio.TimerHandle | None = None
         self._listener: asyncio.Task[None] | None = None
 
     def until(self, deadline: float, watches: Watches) -> None:
         """The task may go on so long, on the monotonic clock."""
         self._deadline = deadline
-        if deadline - time.monotonic() > 2 * BEGIN_AFTER_S:
-            watches.add(self)
-        else:
-            self.begin()
+        watches.add(self, deadline)
 
     def body_read(self) -> None:
         """From now on the next message can only be that the caller left."""
@@ -111,8 +126,6 @@ class Watch:
 
     def begin(self) -> None:
         """It takes a while."""
-        if self._over:
-            return
         left_s = max(0.0, self._deadline - time.monotonic())
         self._timer = asyncio.get_running_loop().call_later(left_s, self._end, "late")
         if self._read:
@@ -120,7 +133,7 @@ class Watch:
 
     def _rest(self) -> None:
         """No deadline any more."""
-        self._over = True
+        self.over = True
         if self._timer is not None:
             self._timer.cancel()
 

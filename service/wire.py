@@ -126,18 +126,30 @@ def _liking(offer: str, ranges: Sequence[tuple[str, float]]) -> tuple[float, int
 
 async def encode(answer: Answer, media: str) -> Reply:
     """Write an answer in the form that was asked for."""
+    reply = encode_at_once(answer, media)
+    if reply is not None:
+        return reply
     if media == JSON:
-        return Reply(200, JSON, await _json(answer))
+        return Reply(200, JSON, await _large_json(answer.fields))
     if media == NPZ:
         return Reply(200, NPZ, await asyncio.to_thread(npz, answer.fields))
     array = answer.fields[answer.main]
     headers = member_headers(answer.fields, answer.main)
-    if media == NPY:
-        array = np.ascontiguousarray(array)
-        return Reply(200, NPY, npy_header(array.shape, array.dtype.str), headers, array.data.cast("B"))
     assert answer.display is not None
     body = await asyncio.to_thread(grid, array, answer.display, answer.columns)
     return Reply(200, PNG, body, headers)
+
+
+def encode_at_once(answer: Answer, media: str) -> Reply | None:
+    """The same, ``None`` if it takes so long that others should have their turn meanwhile."""
+    array: Array = answer.fields[answer.main]
+    if media == JSON and array.nbytes <= SLICE_BYTES:  # no other member is larger
+        return Reply(200, JSON, orjson.dumps(answer.fields, option=orjson.OPT_SERIALIZE_NUMPY))
+    if media != NPY:
+        return None
+    array = np.ascontiguousarray(array)
+    headers = member_headers(answer.fields, answer.main)
+    return Reply(200, NPY, npy_header(array.shape, array.dtype.str), headers, array.data.cast("B"))
 
 
 def npz(fields: dict[str, Any]) -> bytes:
@@ -148,18 +160,12 @@ def npz(fields: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-async def _json(answer: Answer) -> bytes:
-    fields = answer.fields
-    if _is_large(fields[answer.main]):  # no other member is larger
-        fields = dict(fields)
-        for name, value in fields.items():
-            if isinstance(value, np.ndarray) and _is_large(value):
-                fields[name] = orjson.Fragment(await json_array(value))
+async def _large_json(fields: dict[str, Any]) -> bytes:
+    fields = dict(fields)
+    for name, value in fields.items():
+        if isinstance(value, np.ndarray) and value.nbytes > SLICE_BYTES:
+            fields[name] = orjson.Fragment(await json_array(value))
     return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def _is_large(array: Array) -> bool:
-    return array.nbytes > SLICE_BYTES
 
 
 async def json_array(array: Array) -> bytes:

@@ -50,7 +50,13 @@ class InThread(uvicorn.Server):
 
     def __init__(self, app: FastAPI, keep_alive_s: int = 5) -> None:
         config = uvicorn.Config(
-            app, port=0, http=Front, ws="none", log_level="critical", timeout_keep_alive=keep_alive_s
+            app,
+            port=0,
+            http=Front,
+            ws="none",
+            log_level="critical",
+            proxy_headers=False,  # as the service does: nothing lies around the application
+            timeout_keep_alive=keep_alive_s,
         )
         super().__init__(config)
         self.app = app

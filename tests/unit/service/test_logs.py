@@ -17,7 +17,7 @@ from service.visit import CURRENT, Visit
 
 
 def visit(path: str = "/sample", status: int = 200, **known: Any) -> Visit:
-    request = Visit({"method": "POST", "path": path, "headers": [(b"x-request-id", b"order-1")]})
+    request = Visit("POST", path, {b"x-request-id": b"order-1"})
     request.status = status
     for name, value in known.items():
         setattr(request, name, value)

@@ -69,8 +69,8 @@ class Uncounted:
 
 def call(plain: Plain) -> Call:
     store = LatentStore(60, 1 << 20, None, Uncounted())
-    visit = Visit({"headers": [], "method": "POST", "path": "/encode"})
-    return Call(cast(Served, plain), store, time.monotonic() + 60, 10_000, list, visit)
+    visit = Visit("POST", "/encode", {})
+    return Call(cast(Served, plain), plain.manifest, store, time.monotonic() + 60, 10_000, list, visit)
 
 
 def manifest(tmp_path: Path, make: Callable[[Path], Path]) -> Manifest:
@@ -84,14 +84,15 @@ def test_only_rows_that_are_not_remembered_are_encoded(tmp_path: Path) -> None:
     async def scenario() -> None:
         rows = [[float(i)] * 3 for i in range(5)]
         for asked in ([0, 1], [1, 2, 0, 3], [3, 2]):
-            answer = await operations.encode(
-                here, EncodeRequest(model="linear", inputs=[rows[i] for i in asked])
-            )
+            request = EncodeRequest(model="linear", inputs=[rows[i] for i in asked])
+            answer = await operations.answered(operations.encode(here, request))
             assert answer.fields["latents"].tolist() == [[2.0 * i] * 3 for i in asked]
         assert plain.asked == [("encode", 2), ("encode", 2)]
         plain.fails = {1: "broken"}
         with pytest.raises(RowFailed) as caught:
-            await operations.encode(here, EncodeRequest(model="linear", inputs=[*rows, [9.0] * 3, [8.0] * 3]))
+            await operations.answered(
+                operations.encode(here, EncodeRequest(model="linear", inputs=[*rows, [9.0] * 3, [8.0] * 3]))
+            )
         assert caught.value.extra["rows"] == [5]
 
     asyncio.run(scenario())
@@ -105,7 +106,7 @@ def test_draws_are_the_same_whichever_way_they_are_sent(tmp_path: Path, rows: in
     plain = Plain(manifest(tmp_path, graphs.gaussian_vae), log_weight=log_weight)
     x = np.arange(rows * 3, dtype=np.float32).reshape(rows, 3)
     request = LoglikRequest(model="gaussian-vae", inputs=x.tolist(), k=k, seed=11)
-    answer = asyncio.run(operations.loglik(call(plain), request))
+    answer = asyncio.run(operations.answered(operations.loglik(call(plain), request)))
     assert len(plain.asked) == runs
     eps = draw([(Address(11, 0, stream=1), k)], "standard_normal", (2,))
     expected = (x[:, :1] + (eps[:, 0] * eps[:, 1])[None]).astype(np.float32).astype(float)
@@ -119,9 +120,8 @@ def test_a_row_without_a_number_costs_one_row(tmp_path: Path) -> None:
         return (np.array([np.nan, -1.0, np.inf, -np.inf], np.float32),)
 
     plain = Plain(manifest(tmp_path, graphs.linear_flow), log_weight=log_weight)
-    answer = asyncio.run(
-        operations.loglik(call(plain), LoglikRequest(model="linear", inputs=[[0.0] * 3] * 4))
-    )
+    request = LoglikRequest(model="linear", inputs=[[0.0] * 3] * 4)
+    answer = asyncio.run(operations.answered(operations.loglik(call(plain), request)))
     assert answer.fields["status"] == ["numeric", "extrapolating", "numeric", "out_of_support"]
 
 
@@ -160,7 +160,7 @@ def test_noise_that_has_no_such_law_is_neither_scaled_nor_truncated(
     other = normal.model_copy(update={"latent": LatentSpace(shape=(3,), prior=prior)})
     request = SampleRequest.model_validate({"model": "linear", field: value})
     with pytest.raises(InvalidInput, match=f"/{field}.*whose prior is {prior}"):
-        asyncio.run(operations.sample(call(Plain(other)), request))
+        operations.sample(call(Plain(other)), request)
 
 
 def test_a_stream_is_made_as_it_is_taken_one_piece_ahead(
