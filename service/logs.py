@@ -21,7 +21,7 @@ from service.visit import CURRENT, OPEN, Visit
 
 Form = Literal["auto", "text", "json"]
 
-FLUSH_S: Final = 0.1  # how long a line may lie here; one write then takes all
+FLUSH_S: Final = 0.025  # how long a line may lie here; one write then takes all
 LONGEST_PATH: Final = 200
 QUIET: Final = (*OPEN, "/metrics")  # said only where they fail
 
@@ -52,19 +52,19 @@ def set_up(form: Form) -> RequestLog:
 
 
 class RequestLog:
-    """A line for each request, written a moment later together with its neighbours."""
+    """A line for each request, made and written a moment later together with its neighbours'."""
 
     def __init__(self, out: BinaryIO, as_json: bool) -> None:
         self._out = out
         self._line = _json_line if as_json else _text_line
-        self._lines: list[bytes] = []
+        self._over: list[tuple[Visit, float]] = []
         self._timer: TimerHandle | None = None
 
     def answered(self, visit: Visit) -> None:
         """Tell of a request; of probes only where they fail."""
         if visit.status == 200 and visit.path.startswith(QUIET):
             return
-        self._lines.append(self._line(visit))
+        self._over.append((visit, time.monotonic()))
         if self._timer is None:
             self._timer = get_running_loop().call_later(FLUSH_S, self.flush)
 
@@ -73,8 +73,9 @@ class RequestLog:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        lines, self._lines = self._lines, []
-        for part in _parts(lines):
+        over, self._over = self._over, []
+        since = time.time() - time.monotonic()
+        for part in _parts([self._line(visit, end, since + end) for visit, end in over]):
             self._out.write(part)
             self._out.flush()
 
@@ -92,13 +93,13 @@ def _parts(lines: list[bytes]) -> Iterator[bytes]:
         yield b"".join(part)
 
 
-def _json_line(visit: Visit) -> bytes:
-    ms, queue_ms = 1000 * (time.monotonic() - visit.started), 1000 * visit.waited_s
+def _json_line(visit: Visit, end: float, at: float) -> bytes:
+    ms, queue_ms = 1000 * (end - visit.started), 1000 * visit.waited_s
     asked = _quoted(visit.method, visit.path[:LONGEST_PATH], visit.model, visit.caller.name)
     trace = "" if visit.trace is None else f',"trace":"{visit.trace.id}"'
     # An id has no character that JSON would have to escape.
     return (
-        f'{{"time":{time.time():.3f},"level":"info","event":"request","request":"{visit.id}",{asked},'
+        f'{{"time":{at:.3f},"level":"info","event":"request","request":"{visit.id}",{asked},'
         f'"status":{visit.status},"ms":{ms:.3f},"queue_ms":{queue_ms:.3f},"rows":{visit.rows}{trace}}}\n'
     ).encode()
 
@@ -109,11 +110,11 @@ def _quoted(method: str, path: str, model: str, key: str) -> str:
     return orjson.dumps({"method": method, "path": path, "model": model, "key": key}).decode()[1:-1]
 
 
-def _text_line(visit: Visit) -> bytes:
+def _text_line(visit: Visit, end: float, at: float) -> bytes:
     path = visit.path[:LONGEST_PATH].encode("unicode_escape").decode()
     parts = [f"{visit.status} {visit.method} {path}"]
     parts += [f"{visit.model}, {visit.rows} rows"] if visit.model else []
-    parts.append(f"{1000 * (time.monotonic() - visit.started):.1f} ms")
+    parts.append(f"{1000 * (end - visit.started):.1f} ms")
     parts += [f"key {visit.caller.name}"] if visit.caller.name else []
     return f"{', '.join(parts)} ({visit.id})\n".encode()
 

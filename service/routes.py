@@ -43,7 +43,6 @@ from service.wire import (
 )
 
 MAX_PICTURES: Final = 1024
-NUMERIC: Final = b"0123456789+-.eE,[] \n\r\t"  # what an array of numbers is written in
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -176,8 +175,6 @@ class VerbExchange(Exchange):
 
         A number of its own for each costs more than to read and to encode a small row.
         """
-        if _beyond_numbers(body):
-            return None
         try:
             request = self._route.request.model_validate(with_numbers(body, field))
         except (ValueError, TypeError, KeyError):
@@ -210,11 +207,6 @@ class VerbExchange(Exchange):
 def _in_pieces(media: str, call: Call, request: schemas.SampleRequest) -> bool:
     """Whether the answer is sent as it is made; lines always are."""
     return media in (NDJSON, CSV) or (media == NPY and operations.is_long(call, request))
-
-
-def _beyond_numbers(body: bytes) -> bytes:
-    """What there is between the first and the last bracket beside numbers."""
-    return body[body.find(b"[") : body.rfind(b"]")].translate(None, NUMERIC)
 
 
 @lru_cache(maxsize=256)

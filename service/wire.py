@@ -224,14 +224,18 @@ def with_numbers(body: bytes, field: str) -> dict[str, Any]:
     Raises:
         ValueError, TypeError, KeyError: if it is anything else, or names a member twice.
     """
-    document = simdjson.Parser().parse(body)
+    try:
+        document = simdjson.Parser().parse(body)
+    except RuntimeError as error:  # a whole number of more than 64 bits
+        raise ValueError(str(error)) from None
     if not isinstance(document, simdjson.Object):
         raise TypeError("not an object")
     names = list(document.keys())
     members = {name: _plain(document[name]) for name in names if name != field}
     if len(members) + 1 < len(names):
         raise ValueError("a member twice")
-    return {**members, field: _numbers(document[field], body.count(b"["))}
+    members[field] = _numbers(document[field], body.count(b"["))
+    return members
 
 
 def _plain(value: Any) -> Any:
@@ -250,9 +254,10 @@ def _numbers(rows: Any, brackets: int) -> Array:
     if not isinstance(rows, simdjson.Array) or not len(rows):
         raise TypeError("not rows")
     lists: Any = rows
+    numbers = np.frombuffer(lists.as_buffer(of_type="d"))  # which raises for words, that NumPy would take
     lengths = {len(row) if isinstance(row, simdjson.Array) else 0 for row in lists}
     if brackets == 1 + len(lists) and len(lengths) == 1 and lengths != {0}:
-        return np.frombuffer(lists.as_buffer(of_type="d")).reshape(len(lists), -1)
+        return numbers.reshape(len(lists), -1)
     return np.array(lists.as_list(), np.float64)
 
 

@@ -74,6 +74,13 @@ def test_an_answer_has_its_head_its_body_and_the_id_of_the_request(line: socket.
     assert rest == b""
 
 
+def test_a_whole_number_of_thirty_digits_is_a_number(line: socket.socket) -> None:
+    line.sendall(asked("/encode", b'{"model":"linear","inputs":[[123456789012345678901234567890,1,2]]}'))
+    status, _, body, _ = answered(line)
+    assert status == 200
+    assert json.loads(body)["latents"][0][0] > 1e28
+
+
 def test_requests_that_come_together_are_answered_in_order(line: socket.socket) -> None:
     bodies = [b'{"model":"linear","n":%d,"seed":7}' % n for n in (3, 1, 2)]
     line.sendall(b"".join(asked("/sample", body) for body in bodies))
