@@ -204,11 +204,11 @@ class Stage:
         return [next(cuts) if isinstance(part, Address) else part for part, _ in parts]
 
     def _known(self, place: int, part: Input, rows: int) -> Input:
-        """The row at an address, if it is one and was drawn beforehand."""
-        if self.seeds is None or rows > 1 or self.inputs[place].role != "latent":
+        """The rows at an address, if they were drawn beforehand."""
+        if self.seeds is None or self.inputs[place].role != "latent":
             return part
-        row = self.seeds.row(part) if isinstance(part, Address) else None
-        return part if row is None else row
+        drawn = self.seeds.noise(part, rows) if isinstance(part, Address) else None
+        return part if drawn is None else drawn
 
     def blank(self, rows: int) -> Outputs:
         """Outputs of zeros."""

@@ -26,7 +26,7 @@ from service.batch import Input, Rows, Stage, Waiter
 from service.costs import Costs, measure
 from service.errors import CapabilityAbsent, UnknownModel, UnknownVersion
 from service.lane import Lane, NoObserver, Observer, ScoreObserver, Worker
-from service.seeds import BITS
+from service.seeds import BITS, MOST
 from service.settings import Settings
 
 Key = tuple[str, str]  # name and version
@@ -109,7 +109,7 @@ class Served:
 
     def seed(self, rows: int) -> int:
         """A seed for so many samples whose caller has named none."""
-        return self._seeds.take() if rows == 1 and self._seeds else random.getrandbits(BITS)
+        return self._seeds.take(rows) if self._seeds and rows <= MOST else random.getrandbits(BITS)
 
     @property
     def lanes(self) -> tuple[Lane, ...]:

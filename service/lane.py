@@ -33,6 +33,7 @@ from service.turns import Turns
 __all__ = ["Lane", "LaneObserver", "NoObserver", "Observer", "Rows", "ScoreObserver", "Worker"]
 
 TURNS: Final = 3  # of the loop, in which a request is read, begun and put into the queue
+ALONE: Final = 2.0  # times a short batch, which one who is alone may run where others could come
 LEEWAY: Final = 3.0  # a queue may take this many times longer than it seems: others come and take turns
 RELIEF_S: Final = 60.0  # after which memory that was short may be there again
 RECENT_MS: Final = 50.0  # of work, over which the pace is a mean
@@ -414,7 +415,7 @@ class Lane:
         batch.began = self._clock()
         if not self._flying:
             self._busy_since = batch.began
-        here = not self._flying and self._costs.ms_of(batch.size) <= self._inline_ms
+        here = not self._flying and self._costs.ms_of(batch.size) <= self._patience_ms(batch)
         self._flying.add(batch)
         if here:
             self._run(batch)
@@ -423,6 +424,11 @@ class Lane:
                 self._after(TURNS)
         else:
             self._start(partial(self._work, batch))
+
+    def _patience_ms(self, batch: Batch) -> float:
+        """How long the event loop may be held up; longer by somebody who is alone here."""
+        alone = len(batch.pieces) == 1 and not self._queue.rows
+        return self._inline_ms * (ALONE if alone else 1.0)
 
     def _work(self, batch: Batch) -> None:
         """Run a batch; on the worker's thread."""

@@ -1,8 +1,8 @@
-"""Seeds for those who name none, whose first row of noise is there already: drawn for many at once.
+"""Seeds for those who name none, whose noise is there already: drawn for many at once.
 
-A single row costs the generator a few dozen calls of NumPy, which is more than a small graph takes; a
-hundredth row beside it next to nothing. The answer names the seed, and whoever asks again for it has the same
-row drawn alone, to the same bits.
+One row, or a few dozen, cost the generator a few dozen calls of NumPy, which may be more than a small graph
+takes; as many again beside them little more. The answer names the seed, and whoever asks again for it has the
+same rows drawn alone, to the same bits.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from models.manifest import Law
 from models.noise import Address, draw
 
-AT_ONCE: Final = 256
-KEPT: Final = 4 * AT_ONCE  # of rows whose seed was given away, and which may never be asked for
+AT_ONCE: Final = 256  # rows
+MOST: Final = AT_ONCE // 4  # rows of one seed that are drawn beforehand
+KEPT: Final = 4 * AT_ONCE  # rows whose seed was given away, and which may never be asked for
 BITS: Final = 53  # survive JSON in every client
 
 Array = NDArray[Any]
@@ -32,25 +33,31 @@ class Seeds:
 
     def __init__(self, law: Law, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._law, self._shape, self._dtype = law, shape, dtype
-        self._seeds: list[int] = []
-        self._rows: dict[int, Array] = {}
+        self._seeds: dict[int, list[int]] = {}  # by the number of their rows
+        self._noise: dict[tuple[int, int], Array] = {}
+        self._kept = 0
 
-    def take(self) -> int:
-        """A seed that nobody has had."""
-        if not self._seeds:
-            self._draw()
-        return self._seeds.pop()
+    def take(self, rows: int) -> int:
+        """A seed that nobody has had, for so many rows, at most ``MOST``."""
+        seeds = self._seeds.get(rows) or self._draw(rows)
+        return seeds.pop()
 
-    def row(self, address: Address) -> Array | None:
-        """The row at an address, (1, *shape), if it was drawn and not had yet."""
-        return self._rows.pop(address.seed, None) if address == (address.seed, *FIRST) else None
+    def noise(self, address: Address, rows: int) -> Array | None:
+        """The rows from an address on, (rows, *shape), if they were drawn and not had yet."""
+        found = self._noise.pop((address.seed, rows), None) if address == (address.seed, *FIRST) else None
+        if found is not None:
+            self._kept -= rows
+        return found
 
-    def _draw(self) -> None:
-        if len(self._rows) > KEPT:
-            self._rows = {}
-        self._seeds = [random.getrandbits(BITS) for _ in range(AT_ONCE)]
-        rows = draw([(Address(seed), 1) for seed in self._seeds], self._law, self._shape, self._dtype)
-        self._rows.update({seed: rows[i : i + 1] for i, seed in enumerate(self._seeds)})
+    def _draw(self, rows: int) -> list[int]:
+        if self._kept > KEPT:
+            self._seeds, self._noise, self._kept = {}, {}, 0
+        seeds = self._seeds[rows] = [random.getrandbits(BITS) for _ in range(AT_ONCE // rows)]
+        noise = draw([(Address(seed), rows) for seed in seeds], self._law, self._shape, self._dtype)
+        for place, seed in enumerate(seeds):
+            self._noise[seed, rows] = noise[place * rows : (place + 1) * rows]
+        self._kept += len(noise)
+        return seeds
 
 
 FIRST: Final = Address(0)[1:]  # what the address of a first row says beside its seed
