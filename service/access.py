@@ -7,7 +7,7 @@ are keys everything needs one, except the probes: whoever restarts a process mus
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, MutableMapping
 from functools import partial
 from ipaddress import ip_address
 from typing import Any
@@ -19,7 +19,7 @@ from service.metrics import Metrics
 from service.settings import Settings
 from service.traces import Traces
 from service.verbs import Cycle, Verbs
-from service.visit import CURRENT, OPEN, VISIT, Visit
+from service.visit import CURRENT, OPEN, VISIT, Visit, stamped
 from service.watch import Receive
 from service.wire import Reply, Send, send_reply
 
@@ -60,9 +60,9 @@ class Door:
         try:
             refusal = self._refusal(visit) if self._callers.known else None
             if refusal is None:
-                await self._app(scope, receive, _stamped(visit, send))
+                await self._app(scope, receive, stamped(visit, send))
             else:
-                await send_reply(refusal, _stamped(visit, send))
+                await send_reply(refusal, stamped(visit, send))
         finally:
             self._over(visit)
 
@@ -79,7 +79,7 @@ class Door:
         self, visit: Visit, refusal: Reply, scope: Scope, receive: Receive, send: Send
     ) -> None:
         try:
-            await send_reply(refusal, _stamped(visit, send))
+            await send_reply(refusal, stamped(visit, send))
         finally:
             self._over(visit)
 
@@ -114,18 +114,6 @@ class Door:
                 key=visit.caller.name,
                 request_id=visit.id,
             )
-
-
-def _stamped(visit: Visit, send: Send) -> Send:
-    """The same, with the request's id in the head of the answer."""
-
-    def stamped(message: MutableMapping[str, Any]) -> Awaitable[None]:
-        if message["type"] == "http.response.start":
-            visit.status = message["status"]
-            message["headers"] = [*message["headers"], (b"x-request-id", visit.id.encode())]
-        return send(message)
-
-    return stamped
 
 
 class OpenToAll(Exception):

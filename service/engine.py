@@ -140,14 +140,12 @@ class Engine:
 
     Attributes:
         refused: why a model is not served, by ``name/version``.
-        alive: whether the device answers.
         died: set when the device is lost, and nothing but a new process can help.
         stuck: whether a graph still ran when the engine was closed.
     """
 
     def __init__(self, settings: Settings, observer: Observer) -> None:
         self.refused: dict[str, str] = {}
-        self.alive = True
         self.died = asyncio.Event()
         self.stuck = False
         self._settings = settings
@@ -191,6 +189,11 @@ class Engine:
             return UnknownModel(f"there is no model {name!r}; there are {_listed(sorted(self._newest))}")
         there = _listed([served.version for served in self.models() if served.name == name])
         return UnknownVersion(f"{name} has no version {version}; it has {there}")
+
+    @property
+    def alive(self) -> bool:
+        """Whether the device answers."""
+        return not self.died.is_set()
 
     @property
     def trouble(self) -> str | None:
@@ -290,7 +293,6 @@ class Engine:
     def _lose(self, reason: str) -> None:
         """One lane has lost the device, and so have all."""
         if self.alive:
-            self.alive = False
             self.died.set()
             _log.critical("%s", reason)
             for served in list(self._living):

@@ -20,7 +20,7 @@ from service.lifecycle import Lifecycle
 from service.operations import Step
 from service.routes import ROUTES, Application, Endpoint, Route, VerbExchange
 from service.streams import Stream
-from service.visit import CURRENT, Visit
+from service.visit import CURRENT, Visit, stamped
 from service.watch import Receive, Watch
 from service.wire import Answer, Reply, Send, encode_at_once
 
@@ -81,8 +81,8 @@ class Short(VerbExchange):
             self._step: Step | Stream | Reply = self._begin(body)
             if isinstance(self._step, Run):
                 self._forget = self._step.enter(self)
-                self._cycle.when_left(self._left)
                 self._life.watches.add(self, self._started + self._patience_s)
+                self._cycle.when_left(self._left)
                 return
         except Exception as error:
             self._step = self._reason(error)
@@ -139,15 +139,15 @@ class Short(VerbExchange):
         if isinstance(self._step, Reply) and self._cycle.take(self._step) and self._cycle.gone:
             self._leave()
         else:
-            self._life.leave()
             self._cycle.go_on(self._go_on)
 
     async def _go_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The rest takes a while."""
         CURRENT.set(self._visit.id)
         self._receive = receive
+        self._life.leave()  # it comes once more
         try:
-            await self.exchange(send)
+            await self.exchange(stamped(self._visit, send))
         finally:
             self._tell(self._visit)
 
@@ -172,6 +172,7 @@ class Short(VerbExchange):
         self._cycle.when_left(None)
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     def _leave(self) -> None:
         """Be counted, and keep nothing: the watches may hold this for a moment."""

@@ -6,13 +6,15 @@ import itertools
 import re
 import secrets
 import time
+from collections.abc import Awaitable, MutableMapping
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
 from service.batch import Rows
 from service.callers import ANYONE, Caller
 from service.metrics import NO_MODEL
 from service.traces import Trace
+from service.wire import Send
 
 ID_HEADER: Final = b"x-request-id"
 ALLOWED_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
@@ -80,3 +82,15 @@ class Visit:
         self.waited_s += done.waited_s
         if self.trace is not None:
             self.trace.ran(entry, rows, done.since, done.waited_s)
+
+
+def stamped(visit: Visit, send: Send) -> Send:
+    """The same, with the request's id in the head of the answer."""
+
+    def stamped(message: MutableMapping[str, Any]) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            visit.status = message["status"]
+            message["headers"] = [*message["headers"], (b"x-request-id", visit.id.encode())]
+        return send(message)
+
+    return stamped

@@ -126,6 +126,44 @@ def test_a_head_that_is_known_says_the_same_in_whatever_parts_it_comes(line: soc
     assert first[:cut] in HEADS
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "accept"),
+    [
+        ("/sample", b'{"model":"linear","n":900,"seed":7}', "application/json"),
+        ("/sample", b'{"model":"linear","n":900,"seed":7}', "application/x-ndjson"),
+        ("/sample", b'{"model":"linear","n":900,"seed":7}', "application/x-npz"),
+        ("/sample", b'{"model":"linear","n":900,"seed":7}', "application/x-npy"),
+        (
+            "/interpolate",
+            b'{"model":"linear","start":{"seed":1,"index":0},"end":{"seed":1,"index":1}}',
+            "*/*",
+        ),
+        ("/encode", b'{"model":"linear","inputs":[[7,8,9]]}', "*/*"),
+        ("/sample", b'{"model":"linear","n":0}', "*/*"),
+        ("/sample", b'{"model":"linear"', "*/*"),
+        ("/sample", b'{"model":"linear"}', "image/png"),
+    ],
+)
+def test_a_known_head_is_answered_alike_whatever_the_answer_takes(
+    line: socket.socket, path: str, body: bytes, accept: str
+) -> None:
+    HEADS.clear()
+    answers = []
+    for place in range(3):
+        headers = [f"Accept: {accept}", f"X-Request-Id: order-{place // 2}"]
+        line.sendall(asked(path, body, *headers))
+        status, said, sent, rest = answered(line)
+        if said.get("transfer-encoding") == "chunked":
+            while not rest.endswith(b"0\r\n\r\n"):
+                rest += received(line)
+            sent, rest = rest, b""
+        assert rest == b""
+        assert said.pop("x-request-id") == f"order-{place // 2}"
+        said = {name: value for name, value in said.items() if name not in ("date", "content-length")}
+        answers.append((status, said, sent.replace(b"false", b"true")))
+    assert answers[0] == answers[1] == answers[2]
+
+
 def test_a_head_means_the_same_on_another_connection(address: tuple[str, int], line: socket.socket) -> None:
     HEADS.clear()
     for seed in (200, 201):
