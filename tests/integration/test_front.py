@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 
 from service.app import create_app
 from service.front import HEADS, MAX_HEAD_BYTES, MAX_HEADS
+from service.lane import Lane
 from service.settings import Settings
 from tests.integration.test_fuzz import InThread
 
@@ -21,8 +23,12 @@ KEEP_ALIVE_S = 2
 
 
 @pytest.fixture(scope="module")
-def address(quick: Path) -> Iterator[tuple[str, int]]:
-    app = create_app(Settings(artifacts=quick, redis_url=None))
+def app(quick: Path) -> FastAPI:
+    return create_app(Settings(artifacts=quick, redis_url=None))
+
+
+@pytest.fixture(scope="module")
+def address(app: FastAPI) -> Iterator[tuple[str, int]]:
     with InThread(app, KEEP_ALIVE_S) as url:
         host, _, port = url.removeprefix("http://").partition(":")
         yield host, int(port)
@@ -162,6 +168,80 @@ def test_a_known_head_is_answered_alike_whatever_the_answer_takes(
         said = {name: value for name, value in said.items() if name not in ("date", "content-length")}
         answers.append((status, said, sent.replace(b"false", b"true")))
     assert answers[0] == answers[1] == answers[2]
+
+
+@pytest.fixture
+def held(app: FastAPI, address: tuple[str, int], line: socket.socket) -> Iterator[Lane]:
+    """A lane that runs nothing; the head of every request is known."""
+    for message in (asked(), asked("/sample", BODY, "X-Request-Timeout-Ms: 80")):
+        line.sendall(message)
+        assert answered(line)[0] == 200
+    lane: Lane = app.state.life.engine().find("linear")._lanes["decode"]
+    lane._awake = True  # it believes that it will look by itself
+    yield lane
+    lane._awake = False
+
+
+def waits(lane: Lane, rows: int) -> None:
+    """Return when so many rows are in the queue."""
+    end = time.monotonic() + 5
+    while lane.waiting != rows:
+        assert time.monotonic() < end, f"{lane.waiting} rows wait"
+        time.sleep(0.005)
+
+
+def in_flight(app: FastAPI) -> int:
+    return int(app.state.life._in_flight)
+
+
+def test_who_waits_too_long_is_told_so_in_time(app: FastAPI, line: socket.socket, held: Lane) -> None:
+    began = time.monotonic()
+    line.sendall(asked("/sample", BODY, "X-Request-Timeout-Ms: 80"))
+    status, _, body, _ = answered(line)
+    assert status == 504
+    assert json.loads(body)["detail"] == "no answer within 80 ms"
+    assert 0.08 <= time.monotonic() - began < 1
+    assert (held.waiting, in_flight(app)) == (0, 0)
+
+
+def test_rows_of_who_hangs_up_leave_the_queue_at_once(
+    app: FastAPI, address: tuple[str, int], held: Lane
+) -> None:
+    def hung_up() -> float:
+        return float(app.state.life.metrics.requests.labels("sample", "linear", "499").total)
+
+    before = hung_up()
+    with socket.create_connection(address, timeout=5) as leaving:
+        leaving.sendall(asked())
+        waits(held, 2)
+    waits(held, 0)
+    assert (hung_up() - before, in_flight(app)) == (1, 0)
+
+
+def test_what_waits_is_answered_when_it_has_run(app: FastAPI, line: socket.socket, held: Lane) -> None:
+    line.sendall(asked())
+    waits(held, 2)
+    assert in_flight(app) == 1
+    held._awake = False
+    held._loop.call_soon_threadsafe(held._wake)
+    assert answered(line)[0] == 200
+    assert in_flight(app) == 0
+
+
+def test_what_cannot_run_any_more_is_answered_with_the_reason(
+    app: FastAPI, line: socket.socket, held: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("a mistake of ours")
+
+    line.sendall(asked())
+    waits(held, 2)
+    monkeypatch.setattr("service.calls.Run.over", fails)
+    held._awake = False
+    held._loop.call_soon_threadsafe(held._wake)
+    status, _, body, _ = answered(line)
+    assert (status, json.loads(body)["code"]) == (500, "internal")
+    assert in_flight(app) == 0
 
 
 def test_a_head_means_the_same_on_another_connection(address: tuple[str, int], line: socket.socket) -> None:
