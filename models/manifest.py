@@ -167,6 +167,13 @@ class GraphFile(Contract):
     export_s: float | None = Field(default=None, ge=0)
 
 
+def _playing(role: Role, tensors: tuple[Tensor, ...]) -> Tensor | None:
+    for tensor in tensors:
+        if tensor.role == role:
+            return tensor
+    return None
+
+
 class EntryPoint(Contract):
     """A pure function of arrays whose first axis is the batch, in each format it was exported to.
 
@@ -181,11 +188,11 @@ class EntryPoint(Contract):
 
     def input(self, role: Role) -> Tensor | None:
         """The input that plays the role, if any."""
-        return next((tensor for tensor in self.inputs if tensor.role == role), None)
+        return _playing(role, self.inputs)
 
     def output(self, role: Role) -> Tensor | None:
         """The output that plays the role, if any."""
-        return next((tensor for tensor in self.outputs if tensor.role == role), None)
+        return _playing(role, self.outputs)
 
 
 class Check(Contract):

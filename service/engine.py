@@ -11,10 +11,11 @@ import logging
 import random
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, ParamSpec, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ from service.settings import Settings
 
 Key = tuple[str, str]  # name and version
 Array = NDArray[Any]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 NAMES_SHOWN: Final = 12
 
@@ -154,6 +157,7 @@ class Engine:
         self._newest: dict[str, Served] = {}
         self._living: weakref.WeakSet[Served] = weakref.WeakSet()
         self._reloading = asyncio.Lock()
+        self._opening = ThreadPoolExecutor(1, "opening models")
         self._closed = False
 
     @classmethod
@@ -223,7 +227,7 @@ class Engine:
         """
         async with self._reloading:
             change = Change()
-            found = await asyncio.to_thread(discover, self._settings.artifacts)
+            found = await self._on_thread(discover, self._settings.artifacts)
             for key, path in found.items():
                 await self._take_up(key, path, change)
             for key in [key for key in self._served if key not in found]:
@@ -236,9 +240,9 @@ class Engine:
         label = "/".join(key)
         known = self._served.get(key)
         try:
-            if known and known.digest == await asyncio.to_thread(fingerprint, path):
+            if known and known.digest == await self._on_thread(fingerprint, path):
                 return
-            artifact, opened = await asyncio.to_thread(_open, path, self._settings)
+            artifact, opened = await self._on_thread(_open, path, self._settings)
         except ArtifactError as error:
             change.refused[label] = str(error)
             _log.error("refused %s", error)
@@ -248,6 +252,11 @@ class Engine:
         self._serve(key, artifact, opened)
         change.loaded.append(label)
         _log.info("serving %s on %s", label, self._served[key].provider)
+
+    async def _on_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """On the same one each time: what a model leaves there when it goes is used by the next."""
+        call = partial(work, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._opening, call)
 
     def _serve(self, key: Key, artifact: Artifact, opened: Mapping[EntryName, Opened]) -> None:
         lanes, closers = {}, []

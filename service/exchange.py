@@ -208,8 +208,7 @@ class Exchange(ABC):
         """The whole body, as long as it fits."""
         limit = int(self._life.settings.max_body_mb * 1e6)
         announced = self._headers.get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > limit:
-            raise _too_large(f"{announced.decode('latin1')} bytes", limit)
+        self._check_size(int(announced) if announced.isdigit() else 0)
         body = self._whole.whole_body() if self._whole else None
         if body is not None:
             return body
@@ -219,9 +218,14 @@ class Exchange(ABC):
             body = await self._rest(body, limit)
         elif message["type"] == "http.disconnect":
             raise HungUp
-        if len(body) > limit:
-            raise _too_large(f"{len(body)} bytes", limit)
+        self._check_size(len(body))
         return body
+
+    def _check_size(self, size: int) -> None:
+        """Refuse a body of so many bytes, if it is too large."""
+        limit = self._life.settings.max_body_mb * 1e6
+        if size > limit:
+            raise _too_large(f"{size} bytes", int(limit))
 
     async def _rest(self, first: bytes, limit: int) -> bytes:
         parts, size = [first], len(first)

@@ -32,10 +32,7 @@ MAX_HEAD_BYTES: Final = 1024
 END: Final = b"\r\n\r\n"
 
 
-OF_THE_HEAD: Final = (
-    *("type", "asgi", "http_version", "root_path"),
-    *("method", "path", "raw_path", "query_string", "headers"),
-)
+OF_THE_HEAD: Final = ("method", "path", "query_string")
 OF_THE_BODY: Final = {b"transfer-encoding", b"expect"}  # what else a head may say of it
 
 

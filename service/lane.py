@@ -404,9 +404,7 @@ class Lane:
         if answered < job.deadline:
             return False
         waited_ms = 1000 * (self._clock() - job.since)
-        job.waiter.set_exception(
-            DeadlinePassed(f"the deadline passed in the queue, after {waited_ms:.0f} ms")
-        )
+        _tell(job, DeadlinePassed(f"the deadline passed in the queue, after {waited_ms:.0f} ms"))
         self._observer.dropped("deadline", job.left)
         return True
 
@@ -420,6 +418,7 @@ class Lane:
         if here:
             self._run(batch)
             self._land(batch)
+            self._deliver(batch)
             if self._may_start():
                 self._after(TURNS)
         else:
@@ -447,22 +446,25 @@ class Lane:
     # Return -------------------------------------------------------------------------------------------
 
     def _landed(self, batch: Batch) -> None:
+        """The next batch runs while the callers of this one are told, which takes them a while."""
         try:
             self._land(batch)
-        finally:
             self._pump()
+        finally:
+            self._deliver(batch)
 
     def _land(self, batch: Batch) -> None:
         try:
             if batch.error is None:
-                self._deliver(batch)
+                self._time(batch)
             else:
                 self._break(batch, batch.error)
         finally:
             self._flying.discard(batch)
 
     def _deliver(self, batch: Batch) -> None:
-        self._time(batch)
+        if batch.error is not None:
+            return
         waits_s = []
         for piece, answer in zip(batch.pieces, batch.answers, strict=True):
             if piece.start == 0:
@@ -486,7 +488,7 @@ class Lane:
         if job.left == 0 and not job.waiter.done():
             outputs = whole if job.outputs is None else job.outputs
             assert outputs is not None
-            job.waiter.set_result(Rows(outputs, job.failed, job.since, job.waited_s, job.finite))
+            _tell(job, Rows(outputs, job.failed, job.since, job.waited_s, job.finite))
 
     def _break(self, batch: Batch, error: BaseException) -> None:
         """Find the row that a batch failed on by halving; everybody else is answered."""
@@ -549,7 +551,7 @@ class Lane:
         reason, refusal = self._end
         for job in self._jobs():
             if not job.waiter.done():
-                job.waiter.set_exception(refusal())
+                _tell(job, refusal())
                 self._observer.dropped(reason, job.left)
         self._queue.clear()
         self._broken.clear()
@@ -568,3 +570,14 @@ def _split(piece: Piece, cut: int) -> tuple[list[Piece], list[Piece]]:
         return [piece], []
     rest = Piece(piece.job, piece.start + cut, piece.rows - cut)
     return [Piece(piece.job, piece.start, cut)], [rest]
+
+
+def _tell(job: Job, outcome: Rows | ServiceError) -> None:
+    """What one of them makes of it must not keep the others from being told."""
+    try:
+        if isinstance(outcome, Rows):
+            job.waiter.set_result(outcome)
+        else:
+            job.waiter.set_exception(outcome)
+    except Exception:
+        _log.exception("who waited for %d rows could not be told", job.rows)

@@ -35,7 +35,6 @@ class Seeds:
         self._law, self._shape, self._dtype = law, shape, dtype
         self._seeds: dict[int, list[int]] = {}  # by the number of their rows
         self._noise: dict[tuple[int, int], Array] = {}
-        self._kept = 0
 
     def take(self, rows: int) -> int:
         """A seed that nobody has had, for so many rows, at most ``MOST``."""
@@ -44,20 +43,20 @@ class Seeds:
 
     def noise(self, address: Address, rows: int) -> Array | None:
         """The rows from an address on, (rows, *shape), if they were drawn and not had yet."""
-        found = self._noise.pop((address.seed, rows), None) if address == (address.seed, *FIRST) else None
-        if found is not None:
-            self._kept -= rows
-        return found
+        return self._noise.pop((address.seed, rows), None) if address == (address.seed, *FIRST) else None
 
     def _draw(self, rows: int) -> list[int]:
-        if self._kept > KEPT:
-            self._seeds, self._noise, self._kept = {}, {}, 0
+        if self._kept() > KEPT:
+            self._seeds, self._noise = {}, {}
         seeds = self._seeds[rows] = [random.getrandbits(BITS) for _ in range(AT_ONCE // rows)]
         noise = draw([(Address(seed), rows) for seed in seeds], self._law, self._shape, self._dtype)
         for place, seed in enumerate(seeds):
             self._noise[seed, rows] = noise[place * rows : (place + 1) * rows]
-        self._kept += len(noise)
         return seeds
+
+    def _kept(self) -> int:
+        """How many rows nobody has had; a copy, because a lane may take some on its own thread."""
+        return sum(rows for _, rows in list(self._noise))
 
 
 FIRST: Final = Address(0)[1:]  # what the address of a first row says beside its seed

@@ -78,6 +78,7 @@ class Short(VerbExchange):
         self._life.enter()
         try:
             self._patience_s = self._patience()
+            self._check_size(len(body))
             self._step: Step | Stream | Reply = self._begin(body)
             if isinstance(self._step, Run):
                 self._forget = self._step.enter(self)
@@ -135,11 +136,17 @@ class Short(VerbExchange):
         """Answer at once, if that can be."""
         self._stop()
         if isinstance(self._step, Answer):
-            self._step = encode_at_once(self._step, self._media) or self._step
+            self._write(self._step)
         if isinstance(self._step, Reply) and self._cycle.take(self._step) and self._cycle.gone:
             self._leave()
         else:
             self._cycle.go_on(self._go_on)
+
+    def _write(self, answer: Answer) -> None:
+        try:
+            self._step = encode_at_once(answer, self._media) or answer
+        except Exception as error:
+            self._step = self._reason(error)
 
     async def _go_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The rest takes a while."""

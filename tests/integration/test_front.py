@@ -170,6 +170,17 @@ def test_a_known_head_is_answered_alike_whatever_the_answer_takes(
     assert answers[0] == answers[1] == answers[2]
 
 
+def test_a_body_that_is_too_large_is_so_under_a_known_head_too(quick: Path) -> None:
+    settings = Settings(artifacts=quick, redis_url=None, max_body_mb=0.0001)
+    with InThread(create_app(settings), KEEP_ALIVE_S) as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        for _ in range(3):
+            with socket.create_connection((host, int(port)), timeout=5) as line:
+                line.sendall(asked("/sample", BODY + b" " * 100))
+                status, _, body, _ = answered(line)
+            assert (status, json.loads(body)["code"]) == (413, "too_large")
+
+
 @pytest.fixture
 def held(app: FastAPI, address: tuple[str, int], line: socket.socket) -> Iterator[Lane]:
     """A lane that runs nothing; the head of every request is known."""

@@ -59,6 +59,62 @@ async def test_while_the_device_is_busy_rows_gather_and_go_when_it_ends() -> Non
     assert bench.batches == [[0], [1, 2, 3, 3]]
 
 
+class Asker:
+    """Is told at once, without the event loop."""
+
+    def __init__(self, bench: Bench, fails: bool = False) -> None:
+        self.told: list[tuple[object, int]] = []  # and how many batches the device had then
+        self._bench, self._fails = bench, fails
+
+    def done(self) -> bool:
+        return bool(self.told)
+
+    def cancelled(self) -> bool:
+        return False
+
+    def set_result(self, result: Rows) -> None:
+        self.told.append((result.outputs[0].ravel().tolist(), self._bench.handed_over))
+        if self._fails:
+            raise ZeroDivisionError("a mistake")
+
+    def set_exception(self, exception: BaseException) -> None:
+        self.told.append((type(exception), self._bench.handed_over))
+        if self._fails:
+            raise ZeroDivisionError("a mistake")
+
+
+def enters(bench: Bench, value: float, fails: bool = False) -> Asker:
+    asker = Asker(bench, fails)
+    bench.lane.enter(asker, (graphs.f32([[value]]),), 1, 1e9)
+    return asker
+
+
+@looped
+async def test_who_is_told_at_once_does_not_keep_the_device_waiting() -> None:
+    bench = Bench()
+    first = enters(bench, 1)
+    await settle()
+    second = enters(bench, 2)
+    await bench.finish()
+    assert (first.told, second.told) == ([([2], 1)], [([4], 0)])
+    bench.assert_idle()
+
+
+@looped
+async def test_who_cannot_be_told_does_not_keep_others_from_it(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    askers = [enters(bench, value, fails=value == 2) for value in (1, 2, 3)]
+    await settle()
+    await bench.finish()
+    assert [asker.told for asker in askers] == [[([2], 0)], [([4], 0)], [([6], 0)]]
+    askers = [enters(bench, value, fails=value == 1) for value in (1, 2, 3)]
+    bench.lane.kill("gone")
+    assert [asker.told for asker in askers] == 3 * [[(EngineDead, 0)]]
+    assert [record.exc_text is not None for record in caplog.records] == [True, True]
+    await settle()
+    bench.assert_idle()
+
+
 @looped
 async def test_a_full_batch_is_ready_when_the_device_ends_and_a_partial_one_still_grows() -> None:
     bench = Bench()

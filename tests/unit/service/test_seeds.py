@@ -60,4 +60,4 @@ def test_rows_that_nobody_asks_for_do_not_pile_up() -> None:
     given = seeds()
     for i in range(20 * AT_ONCE):
         given.take(1 + i % MOST)
-        assert sum(map(len, given._noise.values())) == given._kept <= KEPT + AT_ONCE
+        assert sum(map(len, given._noise.values())) == given._kept() <= KEPT + AT_ONCE
