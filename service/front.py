@@ -245,6 +245,7 @@ class OneWrite(RequestResponseCycle):
 
     def tell(self) -> None:
         """The caller has left."""
+        self._let_go()
         if self.left is not None:
             self.left()
 
@@ -273,13 +274,23 @@ class OneWrite(RequestResponseCycle):
             self._complete()
 
     def _complete(self) -> None:
-        scope: Any = self.scope
-        del scope[WHOLE]  # a circle, and much work for the garbage collector
+        on_response = self.on_response
+        self._let_go()
         self.gone = self.response_complete = True
         self.message_event.set()
         if not self.keep_alive:
             self.transport.close()
-        self.on_response()
+        on_response()
+
+    def _let_go(self) -> None:
+        """What leads back here is a circle: much work for the garbage collector, and until then memory."""
+        scope: Any = self.scope
+        scope.pop(WHOLE, None)
+        self.on_response = _nobody
+
+
+def _nobody() -> None:
+    """Waits for the end of an answer."""
 
 
 @lru_cache(maxsize=64)

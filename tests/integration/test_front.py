@@ -13,9 +13,10 @@ import pytest
 from fastapi import FastAPI
 
 from service.app import create_app
-from service.front import HEADS, MAX_HEAD_BYTES, MAX_HEADS
+from service.front import HEADS, MAX_HEAD_BYTES, MAX_HEADS, OneWrite
 from service.lane import Lane
 from service.settings import Settings
+from service.verbs import Short
 from tests.integration.test_fuzz import InThread
 
 BODY = b'{"model":"linear","n":2,"seed":7}'
@@ -179,6 +180,26 @@ def test_a_body_that_is_too_large_is_so_under_a_known_head_too(quick: Path) -> N
                 line.sendall(asked("/sample", BODY + b" " * 100))
                 status, _, body, _ = answered(line)
             assert (status, json.loads(body)["code"]) == (413, "too_large")
+
+
+def test_who_hangs_up_leaves_no_circle_either(address: tuple[str, int], held: Lane) -> None:
+    def leave(times: int) -> None:
+        for _ in range(times):
+            with socket.create_connection(address, timeout=5) as leaving:
+                leaving.sendall(asked())
+                waits(held, 2)
+            waits(held, 0)
+
+    leave(3)
+    gc.collect()
+    gc.disable()
+    try:
+        leave(20)
+        time.sleep(0.1)  # the watches forget them
+        kept = [found for found in gc.get_objects() if isinstance(found, OneWrite | Short)]
+        assert len(kept) < 10
+    finally:
+        gc.enable()
 
 
 @pytest.fixture
