@@ -32,7 +32,7 @@ from service.turns import Turns
 
 __all__ = ["Lane", "LaneObserver", "NoObserver", "Observer", "Rows", "ScoreObserver", "Worker"]
 
-TURNS: Final = 3  # of the loop, in which a task reads, begins and queues a request; fewer make smaller batches
+TURNS: Final = 3  # of the loop, in which a task reads, begins and queues; fewer make smaller batches
 ALONE: Final = 2.0  # times a short batch, which one who is alone may run where others could come
 LEEWAY: Final = 3.0  # a queue may take this many times longer than it seems: others come and take turns
 RELIEF_S: Final = 60.0  # after which memory that was short may be there again
